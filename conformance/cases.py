@@ -1,0 +1,158 @@
+"""The public tutorial kernels, each with inputs, a reference and a bound on the error."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import references
+
+from tenzing.nki import Session, entered, install, run_script, uninstall
+
+HALF = 1e-3  # float16 and bfloat16 results, relative to the largest value
+SINGLE = 1e-4  # float32 arithmetic
+MIXED = 1e-2  # bfloat16 inside a float32 kernel: the bound the sample itself uses
+TUTORIALS = "src/nki_samples/tutorials"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One check: ``run(tutorials, session)`` returns the relative error."""
+
+    name: str
+    bound: float
+    run: Callable[[Path, Session], float]
+
+
+@contextmanager
+def sample_module(path: Path) -> Iterator[ModuleType]:
+    """A sample file imported afresh, with ``nki`` aliased: some keep state between kernels."""
+    install()
+    sys.path.insert(0, str(path.parent))
+    known = set(sys.modules)
+    try:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        sys.path.remove(str(path.parent))
+        for name in set(sys.modules) - known:
+            origin = getattr(sys.modules[name], "__file__", None) or ""
+            if Path(origin).parent == path.parent:
+                del sys.modules[name]
+        uninstall()
+
+
+def script(relative: str, *argv: str) -> Callable[[Path, Session], float]:
+    """Run a sample's own ``__main__``, which asserts its result."""
+
+    def run(tutorials: Path, session: Session) -> float:
+        with contextlib.redirect_stdout(io.StringIO()):
+            code = run_script(tutorials / relative, argv, session)
+        return 0.0 if code == 0 else float("inf")
+
+    return run
+
+
+def kernel(
+    relative: str, name: str, inputs: Callable[[np.random.Generator], tuple[Any, ...]],
+    reference: Callable[..., Any],
+) -> Callable[[Path, Session], float]:  # fmt: skip
+    """Call one kernel of a sample and compare."""
+
+    def run(tutorials: Path, session: Session) -> float:
+        arguments = inputs(np.random.default_rng(0))
+        with sample_module(tutorials / relative) as module, entered(session):
+            result = getattr(module, name)(*arguments)
+        return references.relative_error(result, reference(*arguments))
+
+    return run
+
+
+def same_as_first(
+    relative: str, names: tuple[str, ...], inputs: Callable[[np.random.Generator], tuple[Any, ...]]
+) -> Callable[[Path, Session], float]:
+    """Versions of one kernel must agree bit for bit."""
+
+    def run(tutorials: Path, session: Session) -> float:
+        arguments = inputs(np.random.default_rng(0))
+        with sample_module(tutorials / relative) as module, entered(session):
+            first, *others = [getattr(module, n)(*arguments) for n in names]
+        same = all(np.array_equal(first, other) for other in others)
+        return 0.0 if same else float("inf")
+
+    return run
+
+
+def _matrices(k: int, m: int, n: int) -> Callable[[np.random.Generator], tuple[Any, ...]]:
+    def inputs(rng: np.random.Generator) -> tuple[Any, ...]:
+        return tuple(rng.standard_normal(s).astype(np.float16) for s in ((k, m), (k, n)))
+
+    return inputs
+
+
+def _qkv(length: int) -> Callable[[np.random.Generator], tuple[Any, ...]]:
+    def inputs(rng: np.random.Generator) -> tuple[Any, ...]:
+        return tuple(rng.uniform(-1, 1, (128, length)).astype(np.float32) for _ in range(3))
+
+    return inputs
+
+
+def _mamba(rng: np.random.Generator) -> tuple[Any, ...]:
+    batch, channels, states, length = 1, 256, 4, 1024
+    shapes = [(batch, channels, length)] * 2 + [(channels, states)] + [(batch, states, length)] * 2
+    delta, u, a, b, c = (rng.uniform(0.1, 1, s).astype(np.float32) for s in shapes)
+    return delta, u, -a, b, c
+
+
+MATMUL = "matrix_multiplication/matrix_multiplication_nki_kernels.py"
+MAMBA = "fused_mamba/mamba_nki_kernels.py"
+ATTENTION = "attention_fwd_performance/attention_kernels.py"
+MATRIX_SIZES = {  # smallest sizes each kernel accepts (K, M, N)
+    "nki_matmul_basic_": (128, 64, 512),
+    "nki_matmul_tiled_": (256, 256, 512),
+    "nki_matmul_hoist_load_": (256, 256, 512),
+    "nki_matmul_block_free_dimension_": (256, 256, 1024),
+    "nki_matmul_fully_optimized_": (1024, 2048, 1024),
+}
+ATTENTION_LENGTHS = {
+    "attn_fwd_v1": 128, "attn_fwd_v2": 128, "attn_fwd_v3": 512, "attn_fwd_v4": 512,
+    "attn_fwd_v5": 512, "attn_fwd_v6": 512, "attn_fwd_v7": 512, "attn_fwd_v8": 512,
+    "attn_fwd_v8a": 512, "attn_fwd_v9": 1024, "attn_fwd_v10": 1024, "attn_fwd_v11": 1024,
+}  # fmt: skip
+ALL_SINGLE = {f"attn_fwd_v{k}" for k in range(1, 7)}  # versions without bfloat16
+
+CASES: tuple[Case, ...] = (
+    Case("tensor_addition", 0.0, script("tensor_addition/tensor_addition_nki_kernels.py")),
+    Case("spmd_tensor_addition", 0.0,
+         script("tensor_addition/spmd_tensor_addition_nki_kernels.py")),
+    Case("spmd_multiple_nc_tensor_addition", 0.0,
+         script("tensor_addition/spmd_multiple_nc_tensor_addition_nki_kernels.py")),
+    Case("transpose2d", 0.0, script("transpose2d/transpose2d_nki_kernels.py")),
+    Case("average_pool2d", 0.0, script("average_pool2d/average_pool2d_nki_kernels.py")),
+    *(
+        Case(name.strip("_"), HALF, kernel(MATMUL, name, _matrices(*sizes), references.matmul))
+        for name, sizes in MATRIX_SIZES.items()
+    ),
+    Case("mamba_v1", SINGLE, kernel(MAMBA, "mamba_v1", _mamba, references.selective_scan)),
+    Case("mamba_v2_v3", 0.0, same_as_first(MAMBA, ("mamba_v1", "mamba_v2", "mamba_v3"), _mamba)),
+    Case("mamba_main", 0.0, script(MAMBA, "--seq_len", "512", "--state_size", "2")),
+    Case("attention_main", 0.0, script("attention_fwd_performance/test_attention.py")),
+    *(
+        Case(name, SINGLE if name in ALL_SINGLE else MIXED,
+             kernel(ATTENTION, name, _qkv(length), references.attention))
+        for name, length in ATTENTION_LENGTHS.items()
+    ),
+)  # fmt: skip

@@ -1,0 +1,213 @@
+"""What the command line does, as functions: run, check, profile, compare.
+
+Each returns data; printing belongs to :mod:`tenzing.cli`, words and pictures to
+:mod:`tenzing.report`.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tenzing import compiler, facts
+from tenzing.errors import Finding, TenzingError, UsageError
+from tenzing.fleet import Bill, bill_for
+from tenzing.isa import Program
+from tenzing.machine import Analysis, Options, analyse
+from tenzing.nki import Launch, run_script, session
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class KernelResult:
+    """One kernel call or compiled model on one target: an analysis per core used."""
+
+    name: str
+    target: str
+    analyses: tuple[Analysis, ...]
+    where: str = ""
+    items: int = 1
+
+    @property
+    def slowest(self) -> Analysis:
+        """The core that ends last; a launch takes as long as it does."""
+        return max(self.analyses, key=lambda a: a.total_ps)
+
+    @property
+    def latency_ps(self) -> int:
+        """One execution on the device, launch included."""
+        return self.slowest.latency_ps
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Broken rules on any core."""
+        seen = {(f.rule, f.message, f.loc): f for a in self.analyses for f in a.findings}
+        return list(seen.values())
+
+    @property
+    def bill(self) -> Bill | None:
+        """Money on the cheapest instance of the target."""
+        moved = sum(a.hbm_read_bytes + a.hbm_write_bytes for a in self.analyses)
+        return bill_for(self.target, self.latency_ps, self.items, hbm_bytes_moved=moved)
+
+
+@dataclass
+class RunResult:
+    """All kernels a script launched, or one compiled model, on one target."""
+
+    path: str
+    target: str
+    kernels: list[KernelResult] = field(default_factory=list)
+    outputs: Any = None
+    agreement: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Broken rules of all kernels."""
+        return [f for k in self.kernels for f in k.findings]
+
+
+def run(
+    path: str,
+    *,
+    target: str = "trn2",
+    argv: Sequence[str] = (),
+    autocast: str = "none",
+    values: bool = True,
+    progress: Progress = lambda _: None,
+) -> RunResult:
+    """Run an NKI script (``kernel.py``) or compile and run a model (``model.py:net``).
+
+    A model is checked against its framework on its example inputs. Raises TenzingError with the
+    user's source line when something is refused.
+    """
+    facts.chip(target)
+    file, attribute = split_path(path)
+    if attribute:
+        return _run_model(file, attribute, target, autocast, progress)
+    result = RunResult(path, target)
+
+    def launched(launch: Launch) -> None:
+        progress(f"{launch.name}: recorded {sum(map(len, launch.programs))} instructions")
+        result.kernels.append(analyse_launch(launch, target))
+
+    with session(target, Options(values=values), on_launch=launched) as current:
+        run_script(str(file), list(argv), current)
+    return result
+
+
+def analyse_launch(launch: Launch, target: str) -> KernelResult:
+    """Time every core of a launch."""
+    where = str(launch.loc) if launch.loc else ""
+    return KernelResult(launch.name, target, tuple(map(analyse, launch.programs)), where)
+
+
+def analyse_program(name: str, program: Program, items: int = 1) -> KernelResult:
+    """Time a program on its own chip."""
+    return KernelResult(name, program.chip.name, (analyse(program),), items=items)
+
+
+def check(path: str, *, target: str = "trn2", argv: Sequence[str] = ()) -> RunResult:
+    """Legality of every kernel a script launches: findings instead of results."""
+    return run(path, target=target, argv=argv)
+
+
+def compare(
+    path: str,
+    *,
+    targets: Sequence[str],
+    argv: Sequence[str] = (),
+    autocast: str = "none",
+    progress: Progress = lambda _: None,
+) -> list[RunResult | TenzingError]:
+    """The same script or model on several chips; an error stands for a chip that refuses it."""
+    results: list[RunResult | TenzingError] = []
+    for target in targets:
+        progress(f"running on {target}")
+        try:
+            results.append(
+                run(path, target=target, argv=argv, autocast=autocast, progress=progress)
+            )
+        except UsageError:
+            raise
+        except TenzingError as error:
+            if error.rule == "facts":
+                raise
+            results.append(error)
+    return results
+
+
+def split_path(path: str) -> tuple[Path, str]:
+    """``model.py:net`` as file and attribute; an error when the file is missing."""
+    text, _, attribute = path.partition(".py:")
+    file = Path(text + ".py") if attribute else Path(path)
+    if not file.is_file():
+        raise UsageError(
+            f"{file} is not a file",
+            next_step="give a Python file with NKI kernels, or model.py:name for a model",
+        )
+    return file, attribute
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def load_model(file: Path, attribute: str) -> tuple[Any, tuple[Any, ...]]:
+    """Module and example inputs named by ``attribute``.
+
+    The attribute is a pair ``(module, inputs)``, a function returning one, or a module beside a
+    variable ``example_inputs``.
+    """
+    with _importing_from(file.resolve().parent):
+        try:
+            names = runpy.run_path(str(file))
+        except (SyntaxError, ImportError) as error:
+            raise UsageError(f"{file} cannot be imported: {error}") from None
+    if attribute not in names:
+        known = ", ".join(n for n in names if not n.startswith("_"))
+        raise UsageError(f"{file} has no '{attribute}'", allowed=known)
+    found = names[attribute]
+    if callable(found) and not hasattr(found, "forward"):
+        found = found()
+    if isinstance(found, tuple):
+        module, inputs = found
+    elif "example_inputs" in names:
+        module, inputs = found, names["example_inputs"]
+    else:
+        raise UsageError(
+            f"{file} gives no example inputs for '{attribute}'",
+            next_step="define example_inputs = (tensor, ...) beside it, or return (module, inputs)",
+        )
+    return module, tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+
+
+def _run_model(
+    file: Path, attribute: str, target: str, autocast: str, progress: Progress
+) -> RunResult:
+    module, inputs = load_model(file, attribute)
+    progress(f"compiling {attribute} for {target}")
+    compiled = compiler.compile(module, inputs, target=target, autocast=autocast)
+    progress("running on the simulated chip")
+    outputs = compiled(*inputs)
+    result = RunResult(f"{file}:{attribute}", target, outputs=outputs)
+    result.kernels.append(analyse_program(attribute, compiled.program))
+    result.agreement = compiler.agreement(module, inputs, outputs)
+    return result
+
+
+__all__ = [
+    "KernelResult", "RunResult", "analyse_launch", "analyse_program", "check", "compare",
+    "load_model", "run", "split_path",
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Model to program: graph IR, operations, frontends and passes."""

@@ -1,0 +1,1 @@
+"""Importers of models: one file per framework, none needed by the others."""

@@ -1,0 +1,12 @@
+"""Meaning of PyTorch's ATen overloads in our graph IR; needs no framework to be installed."""
+
+from tenzing.compiler.frontends.aten import (  # noqa: F401  (importing fills the table)
+    contraction,
+    creation,
+    elementwise,
+    movement,
+    reduction,
+)
+from tenzing.compiler.frontends.aten.translator import RULES, Argument, Translator
+
+__all__ = ["RULES", "Argument", "Translator"]

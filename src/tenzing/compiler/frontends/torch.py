@@ -1,0 +1,299 @@
+"""PyTorch models to graphs: torch.export, our ATen table, weights by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from tenzing.compiler.frontends.aten import Translator
+from tenzing.compiler.graph import Alias, Array, Graph, GraphBuilder, TensorType, Value
+from tenzing.compiler.verify import verify
+from tenzing.errors import Loc, TenzingError, UnsupportedOp, UsageError
+
+# Overloads that PyTorch would decompose but that we keep whole, because a chip has a better way.
+KEPT_WHOLE: Final = (
+    "linear.default",
+    "matmul.default",
+    "scaled_dot_product_attention.default",
+    "layer_norm.default",
+    "rms_norm.default",
+    "softmax.int",
+    "silu.default",
+)
+FRAME: Final = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
+
+
+class Imported(NamedTuple):
+    """A graph and the arrays of its parameters by name."""
+
+    graph: Graph
+    weights: dict[str, Array]
+
+
+def require_torch() -> Any:
+    """The torch package; UsageError names what to install when it is missing."""
+    try:
+        import torch
+    except ImportError as error:
+        raise UsageError(
+            "compiling a PyTorch model needs PyTorch, which is not installed",
+            next_step='pip install "tenzing[torch]"',
+        ) from error
+    return torch
+
+
+def import_module(
+    module: Any,
+    example_inputs: Sequence[Any],
+    example_keywords: Mapping[str, Any] | None = None,
+    *,
+    name: str = "",
+) -> Imported:
+    """Trace ``module`` with torch.export at the shapes of the example inputs.
+
+    Raises UnsupportedOp for an operation without a rule, UsageError when the module trains or
+    cannot be traced.
+    """
+    torch = require_torch()
+    if getattr(module, "training", False):
+        raise UsageError(
+            "the module is in training mode, so dropout and batch norm would change its results",
+            next_step="call module.eval() first",
+        )
+    try:
+        with torch.no_grad():
+            program = torch.export.export(
+                module, tuple(example_inputs), dict(example_keywords or {}), strict=False
+            )
+    except TenzingError:
+        raise
+    except Exception as error:
+        raise _export_error(error) from error
+    return import_exported(program, name=name or type(module).__name__)
+
+
+def import_exported(program: Any, *, name: str = "model") -> Imported:
+    """A graph from a ``torch.export.ExportedProgram``."""
+    torch = require_torch()
+    table = torch.export.default_decompositions()
+    for overload in KEPT_WHOLE:
+        packet, variant = overload.split(".")
+        table.pop(getattr(getattr(torch.ops.aten, packet), variant), None)
+    with _math_attention(torch):
+        program = program.run_decompositions(table)
+    return _ProgramReader(torch, program, name).read()
+
+
+def _export_error(error: Exception) -> UsageError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return UsageError(
+        "torch.export cannot trace this module",
+        got=f"{type(error).__name__}: {lines[0] if lines else 'no message'}",
+        next_step="make shapes and branches independent of tensor values, then try torch.export",
+    )
+
+
+@contextmanager
+def _math_attention(torch: Any) -> Iterator[None]:
+    """Decompose attention by its mathematical form: the flash form gives wrong gradients."""
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        yield
+
+
+def numpy_dtype(dtype: Any) -> np.dtype[Any]:
+    """NumPy's (or ml_dtypes') dtype for a torch dtype."""
+    name = str(dtype).removeprefix("torch.")
+    extended = getattr(ml_dtypes, name, None)
+    try:
+        return np.dtype(extended or name)
+    except TypeError:
+        raise UnsupportedOp("this dtype has no place in a graph", got=name) from None
+
+
+def to_numpy(tensor: Any) -> Array:
+    """The content of a torch tensor, sharing memory where NumPy knows the dtype."""
+    dtype = numpy_dtype(tensor.dtype)
+    plain = tensor.detach().cpu().contiguous()
+    if dtype.name not in ml_dtypes.__all__:
+        return np.asarray(plain.numpy())
+    torch = require_torch()
+    bits = torch.int16 if dtype.itemsize > 1 else torch.uint8
+    return np.asarray(plain.view(bits).numpy().view(dtype))
+
+
+def tensor_type(tensor: Any) -> TensorType:
+    """Shape and dtype of a (fake) tensor; UsageError when the shape is not static."""
+    if not all(isinstance(size, int) for size in tensor.shape):
+        raise UsageError(
+            "a dynamic shape: the chip runs programs of static shapes",
+            got=list(tensor.shape),
+            next_step="export without dynamic_shapes, once per bucket of sizes that you serve",
+        )
+    return TensorType(tuple(tensor.shape), numpy_dtype(tensor.dtype))
+
+
+class GraphReader:
+    """Walks an FX graph of ATen calls and emits our nodes."""
+
+    def __init__(self, torch: Any, fx_graph: Any, name: str) -> None:
+        self.torch = torch
+        self.fx_graph = fx_graph
+        self.builder = GraphBuilder(name)
+        self.translator = Translator(self.builder)
+        self.known: dict[Any, Any] = {}
+
+    def calls(self) -> Any:
+        """Translate every call; return the arguments of the output node."""
+        result: Any = ()
+        for node in self.fx_graph.nodes:
+            if node.op == "call_function":
+                self.known[node] = self._call(node)
+            elif node.op == "output":
+                result = node.args[0]
+        return result
+
+    def _call(self, node: Any) -> Any:
+        if node.target is getattr or not hasattr(node.target, "overloadpacket"):
+            return self._python_call(node)
+        self.builder.loc, self.builder.scope = _place(node), _module_path(node)
+        translator = self.translator
+        translator.result = _result_type(node)
+        translator.used = _used_outputs(node)
+        named = {key: self._argument(value) for key, value in node.kwargs.items()}
+        arguments = [self._argument(value) for value in node.args]
+        schema = str(node.target)
+        if not schema.startswith("aten."):
+            raise translator.unsupported(f"PyTorch operation {schema} has no rule")
+        output = translator.call(schema.removeprefix("aten."), arguments, named)
+        self._check(node, output)
+        return output
+
+    def _python_call(self, node: Any) -> Any:
+        if getattr(node.target, "__name__", "") == "getitem":
+            return self.known[node.args[0]][node.args[1]]
+        self.builder.loc, self.builder.scope = _place(node), _module_path(node)
+        raise self.translator.unsupported(
+            f"PyTorch operation {getattr(node.target, '__name__', node.target)} has no rule"
+        )
+
+    def _argument(self, value: Any) -> Any:
+        if value in self.known:
+            return self.known[value]
+        if isinstance(value, self.torch.dtype):
+            return numpy_dtype(value)
+        if isinstance(value, list | tuple):
+            return [self._argument(item) for item in value]
+        return value
+
+    def _check(self, node: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) else output
+        if isinstance(first, Value) and first.type != self.translator.result:
+            raise self.translator.unsupported(
+                f"the rule of {node.target} gives another type than PyTorch",
+                got=f"{first.type}, PyTorch {self.translator.result}",
+                next_step="this is a bug in tenzing; please report it with the model's line",
+            )
+
+
+class _ProgramReader(GraphReader):
+    """Reads an exported program: its signature says what is a weight and what is written back."""
+
+    def __init__(self, torch: Any, program: Any, name: str) -> None:
+        super().__init__(torch, program.graph, name)
+        self.program = program
+        self.weights: dict[str, Array] = {}
+        self.shared: dict[Any, Value] = {}
+
+    def read(self) -> Imported:
+        placeholders = [node for node in self.fx_graph.nodes if node.op == "placeholder"]
+        specs = self.program.graph_signature.input_specs
+        for node, spec in zip(placeholders, specs, strict=True):
+            self.known[node] = self._placeholder(node, spec)
+        results = self.calls()
+        outputs, aliases = self._outputs(results)
+        graph = self.builder.build(outputs, aliases)
+        return Imported(verify(graph), self.weights)
+
+    def _placeholder(self, node: Any, spec: Any) -> Any:
+        example = node.meta.get("val")
+        if not isinstance(example, self.torch.Tensor):
+            return example
+        kind = tensor_type(example)
+        if spec.kind.name == "USER_INPUT":
+            return self.builder.input(node.name, kind.shape, kind.dtype)
+        return self._parameter(spec.target, kind)
+
+    def _parameter(self, target: str, kind: TensorType) -> Value:
+        """A parameter, once per tensor: tied weights share one value."""
+        program = self.program
+        tensor = program.state_dict.get(target, program.constants.get(target))
+        key = _identity(tensor) if tensor is not None else target
+        if key not in self.shared:
+            self.shared[key] = self.builder.parameter(target, kind.shape, kind.dtype)
+            if tensor is not None and not _is_fake(self.torch, tensor):
+                self.weights[target] = to_numpy(tensor)
+        return self.shared[key]
+
+    def _outputs(self, results: Sequence[Any]) -> tuple[list[Value], list[Alias]]:
+        """The user's outputs first, then new contents of buffers and inputs."""
+        pairs = zip(results, self.program.graph_signature.output_specs, strict=True)
+        user: list[Value] = []
+        written: list[tuple[Value, str]] = []
+        for result, spec in pairs:
+            value = self.known.get(result)
+            if not isinstance(value, Value):
+                continue
+            if spec.kind.name in ("BUFFER_MUTATION", "USER_INPUT_MUTATION"):
+                written.append((value, spec.target))
+            else:
+                user.append(value)
+        aliases = [Alias(len(user) + i, target) for i, (_, target) in enumerate(written)]
+        return [*user, *(value for value, _ in written)], aliases
+
+
+def _identity(tensor: Any) -> Any:
+    """Equal for two names of one tensor."""
+    if not tensor.numel() or tensor.is_meta:
+        return id(tensor)
+    try:
+        return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+    except RuntimeError:
+        return id(tensor)
+
+
+def _is_fake(torch: Any, tensor: Any) -> bool:
+    return tensor.is_meta or isinstance(tensor, torch._subclasses.fake_tensor.FakeTensor)
+
+
+def _result_type(node: Any) -> TensorType:
+    value = node.meta.get("val")
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    return tensor_type(first) if hasattr(first, "shape") else TensorType((), np.dtype(np.float32))
+
+
+def _used_outputs(node: Any) -> frozenset[int]:
+    value = node.meta.get("val")
+    if not isinstance(value, list | tuple):
+        return frozenset({0})
+    getters = (user for user in node.users if getattr(user.target, "__name__", "") == "getitem")
+    return frozenset(user.args[1] for user in getters if user.users)
+
+
+def _place(node: Any) -> Loc | None:
+    """The innermost frame of the user's code that made this call."""
+    frames = list(FRAME.finditer(node.meta.get("stack_trace") or ""))
+    if not frames:
+        return None
+    last = frames[-1]
+    return Loc(last["file"], int(last["line"]), last["function"])
+
+
+def _module_path(node: Any) -> str:
+    stack = node.meta.get("nn_module_stack") or {}
+    entries = list(stack.values())
+    return str(entries[-1][0]) if entries else ""

@@ -1,0 +1,118 @@
+"""``torch.compile(module, backend="tenzing")``: graphs from AOTAutograd, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from tenzing.compiler.frontends.torch import (
+    GraphReader,
+    require_torch,
+    tensor_type,
+    to_numpy,
+)
+from tenzing.compiler.graph import Array, Graph, Value
+from tenzing.compiler.passes import default_pipeline
+from tenzing.compiler.reference import run
+from tenzing.compiler.verify import verify
+
+BACKEND_NAME: Final = "tenzing"
+Executor = Callable[[Graph, Sequence[Array]], Sequence[Array]]
+
+
+def run_reference(graph: Graph, inputs: Sequence[Array]) -> Sequence[Array]:
+    """Run with the NumPy meaning of every operation."""
+    return run(graph, inputs, {})
+
+
+def register(executor: Executor = run_reference, autocast: str = "none") -> None:
+    """Make ``torch.compile(..., backend="tenzing")`` run graphs with ``executor``."""
+    torch = require_torch()
+    torch._dynamo.reset()
+    registry = torch._dynamo.backends.registry
+    registry._COMPILER_FNS.pop(BACKEND_NAME, None)
+    torch._dynamo.register_backend(
+        name=BACKEND_NAME, compiler_fn=make_backend(executor, autocast)
+    )
+
+
+def make_backend(executor: Executor = run_reference, autocast: str = "none") -> Any:
+    """A backend function to hand to ``torch.compile`` directly."""
+    torch = require_torch()
+    from torch._decomp import core_aten_decompositions
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch.aot_autograd import make_boxed_func
+
+    def compile_graph(module: Any, example_inputs: Sequence[Any]) -> Callable[..., Any]:
+        boxed: Callable[..., Any] = make_boxed_func(_Compiled(torch, module, executor, autocast))
+        return boxed
+
+    compiled = aot_autograd(
+        fw_compiler=compile_graph,
+        bw_compiler=compile_graph,
+        inference_compiler=compile_graph,
+        decompositions=core_aten_decompositions(),
+    )
+
+    def backend(module: Any, example_inputs: Sequence[Any], **_: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return compiled(module, example_inputs)
+        # The flash form of attention yields wrong gradients once decomposed.
+        math_form = torch.nn.attention.SDPBackend.MATH
+        with torch.nn.attention.sdpa_kernel(math_form):
+            return compiled(module, example_inputs)
+
+    return backend
+
+
+class _Compiled:
+    """One compiled AOT graph, called with tensors."""
+
+    def __init__(self, torch: Any, module: Any, executor: Executor, autocast: str) -> None:
+        self.torch = torch
+        self.executor = executor
+        graph, self.results = _AotReader(torch, module.graph).read()
+        self.graph = default_pipeline(autocast).run(graph)
+
+    def __call__(self, *arguments: Any) -> list[Any]:
+        arrays = [to_numpy(a) for a in arguments if isinstance(a, self.torch.Tensor)]
+        outputs = iter(self.executor(self.graph, arrays))
+        return [
+            self._tensor(next(outputs)) if isinstance(result, Value) else result
+            for result in self.results
+        ]
+
+    def _tensor(self, array: Array) -> Any:
+        torch = self.torch
+        content = np.array(array)
+        dtype = getattr(torch, content.dtype.name)
+        if content.dtype.kind in "fiub":
+            return torch.from_numpy(content)
+        bits = np.int16 if content.dtype.itemsize > 1 else np.uint8
+        return torch.from_numpy(content.view(bits)).view(dtype)
+
+
+class _AotReader(GraphReader):
+    """Reads a graph whose placeholders are all tensors: weights are inputs like any other."""
+
+    def __init__(self, torch: Any, fx_graph: Any) -> None:
+        super().__init__(torch, fx_graph, "compiled")
+
+    def read(self) -> tuple[Graph, list[Any]]:
+        for node in self.fx_graph.nodes:
+            if node.op == "placeholder":
+                self.known[node] = self._input(node)
+        results = [self.known.get(r) if r is not None else None for r in self.calls()]
+        outputs = [r for r in results if isinstance(r, Value)]
+        return verify(self.builder.build(outputs)), results
+
+    def _input(self, node: Any) -> Any:
+        example = node.meta.get("val")
+        if not isinstance(example, self.torch.Tensor):
+            return example
+        kind = tensor_type(example)
+        return self.builder.input(node.name, kind.shape, kind.dtype)
+
+

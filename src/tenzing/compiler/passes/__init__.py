@@ -1,0 +1,57 @@
+"""Passes over graphs and the default pipeline."""
+
+from __future__ import annotations
+
+from tenzing.compiler.passes.cleanup import CommonSubexpressions, DeadCode, FoldConstants, Simplify
+from tenzing.compiler.passes.epilogue import MatmulEpilogue, RecogniseLinear
+from tenzing.compiler.passes.fusion import FuseRows
+from tenzing.compiler.passes.layout import PackHeads, SumsAsMatmul, WeightsForMatmul
+from tenzing.compiler.passes.legalise import Autocast, NarrowNumbers
+from tenzing.compiler.passes.pipeline import Pass, Pipeline, Step
+from tenzing.compiler.passes.preparation import HoistPreparation
+
+__all__ = [
+    "Autocast",
+    "CommonSubexpressions",
+    "DeadCode",
+    "FoldConstants",
+    "FuseRows",
+    "HoistPreparation",
+    "MatmulEpilogue",
+    "NarrowNumbers",
+    "PackHeads",
+    "Pass",
+    "Pipeline",
+    "RecogniseLinear",
+    "Simplify",
+    "Step",
+    "SumsAsMatmul",
+    "WeightsForMatmul",
+    "default_pipeline",
+]
+
+
+def default_pipeline(autocast: str = "none") -> Pipeline:
+    """From an imported graph to fused groups, matrix products and attention.
+
+    ``autocast`` is the mode of the Autocast pass: none, matmult or all.
+    """
+    tidy = (FoldConstants(), CommonSubexpressions(), Simplify(), DeadCode())
+    return Pipeline(
+        (
+            NarrowNumbers(),
+            *tidy,
+            RecogniseLinear(),
+            PackHeads(),
+            DeadCode(),
+            SumsAsMatmul(),
+            Autocast(autocast),
+            WeightsForMatmul(),
+            *tidy,
+            MatmulEpilogue(),
+            HoistPreparation(),
+            *tidy,
+            FuseRows(),
+            DeadCode(),
+        )
+    )

@@ -1,0 +1,167 @@
+"""Passes that remove what is not needed: dead code, repeats, constant arithmetic, no-ops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tenzing.compiler.graph import Graph, GraphBuilder, Node, Op, Value, rewrite
+from tenzing.compiler.ops import (
+    Add,
+    BroadcastInDim,
+    Constant,
+    Convert,
+    Divide,
+    Fused,
+    Multiply,
+    Reshape,
+    Slice,
+    Subtract,
+    Transpose,
+)
+from tenzing.compiler.passes.pipeline import Pass
+
+NEUTRAL: Final[Mapping[type[Op], float]] = {Add: 0.0, Subtract: 0.0, Multiply: 1.0, Divide: 1.0}
+FOLD_LIMIT_ELEMENTS: Final = 65536  # larger results stay computed: a program should not carry them
+
+
+@dataclass(frozen=True)
+class DeadCode(Pass):
+    """Drop nodes and parameters that no output needs; inputs stay, they are the interface."""
+
+    ensures = frozenset({"live"})
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+        needed = set(graph.outputs)
+        kept: list[Node] = []
+        for node in reversed(graph.nodes):
+            if needed.intersection(node.outputs):
+                needed.update(node.inputs)
+                kept.append(node)
+        targets = {alias.target for alias in graph.aliases}
+        parameters = tuple(p for p in graph.parameters if p in needed or p.name in targets)
+        return replace(
+            graph,
+            nodes=tuple(reversed(kept)),
+            parameters=parameters,
+            preparation=self._preparation(graph, {p.name for p in parameters}),
+        )
+
+    def _preparation(self, graph: Graph, names: set[str]) -> Graph | None:
+        if graph.preparation is None:
+            return None
+        outputs = tuple(v for v in graph.preparation.outputs if v.name in names)
+        return self.apply(replace(graph.preparation, outputs=outputs)) if outputs else None
+
+
+@dataclass(frozen=True)
+class CommonSubexpressions(Pass):
+    """Compute equal operations on equal inputs once."""
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+        seen: dict[tuple[Op, tuple[Value, ...]], tuple[Value, ...]] = {}
+
+        def rule(
+            builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+        ) -> tuple[Value, ...] | None:
+            key = (node.op, inputs)
+            if key in seen:
+                return seen[key]
+            seen[key] = node.outputs
+            return None
+
+        return rewrite(graph, rule)
+
+
+@dataclass(frozen=True)
+class FoldConstants(Pass):
+    """Replace operations on constants alone by their result."""
+
+    limit_elements: int = FOLD_LIMIT_ELEMENTS
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+
+        def rule(
+            builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+        ) -> tuple[Value, ...] | None:
+            makers = [builder.maker(value) for value in inputs]
+            constants = [m.op for m in makers if m is not None and isinstance(m.op, Constant)]
+            if len(constants) < len(inputs) or isinstance(node.op, Constant):
+                return None
+            folded = self._fold(node, constants)
+            return None if folded is None else builder.emit(folded)
+
+        return rewrite(graph, rule)
+
+    def _fold(self, node: Node, inputs: list[Constant]) -> Constant | None:
+        if len(node.outputs) != 1 or isinstance(node.op, Fused):
+            return None
+        output = node.outputs[0]
+        if inputs and all(constant.is_splat for constant in inputs):
+            single = [constant.array.reshape(-1)[:1] for constant in inputs]
+            if isinstance(node.op, Reshape | BroadcastInDim | Transpose | Slice):
+                return Constant(output.shape, output.dtype, single[0].tobytes())
+            if node.op.elementwise:
+                (result,) = node.op.reference(*single)
+                return Constant(output.shape, output.dtype, result.tobytes())
+        if output.type.elements > self.limit_elements:
+            return None
+        return Constant.of(node.op.reference(*(constant.array for constant in inputs))[0])
+
+
+@dataclass(frozen=True)
+class Simplify(Pass):
+    """Remove operations that change nothing and join chains of data movement."""
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+        return rewrite(graph, self._rule)
+
+    def _rule(
+        self, builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+    ) -> tuple[Value, ...] | None:
+        if len(node.outputs) != 1 or not inputs:
+            return None
+        if _changes_nothing(builder, node, inputs):
+            return (inputs[0],)
+        before = builder.maker(inputs[0])
+        joined = _join(before.op, node.op) if before and len(before.inputs) == 1 else None
+        if before is None or joined is None:
+            return None
+        source = before.inputs[0]
+        if _is_identity(joined, source, node.outputs[0]):
+            return (source,)
+        return builder.emit(joined, source)
+
+
+def _is_identity(op: Op, source: Value, result: Value) -> bool:
+    if source.type != result.type:
+        return False
+    if isinstance(op, Transpose):
+        return op.permutation == tuple(range(len(source.shape)))
+    return isinstance(op, Reshape | BroadcastInDim | Convert | Slice)
+
+
+def _changes_nothing(builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]) -> bool:
+    if len(inputs) == 1:
+        return _is_identity(node.op, inputs[0], node.outputs[0])
+    neutral = NEUTRAL.get(type(node.op))
+    other = builder.maker(inputs[1])
+    if neutral is None or other is None or not isinstance(other.op, Constant):
+        return False
+    return other.op.is_splat and other.op.number == neutral and inputs[1].dtype.kind != "b"
+
+
+def _join(first: Op, second: Op) -> Op | None:
+    """One operation with the effect of ``first`` then ``second``."""
+    if isinstance(first, Reshape) and isinstance(second, Reshape):
+        return second
+    if isinstance(first, Transpose) and isinstance(second, Transpose):
+        return Transpose(tuple(first.permutation[d] for d in second.permutation))
+    if isinstance(first, BroadcastInDim) and isinstance(second, BroadcastInDim):
+        return BroadcastInDim(second.shape, tuple(second.dims[d] for d in first.dims))
+    return None

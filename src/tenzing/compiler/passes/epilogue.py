@@ -1,0 +1,116 @@
+"""Joins a bias and an activation into the matrix product before them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tenzing.compiler.graph import Graph, GraphBuilder, Node, Value, is_float, rewrite
+from tenzing.compiler.ops import (
+    EPILOGUES,
+    Add,
+    Attention,
+    BroadcastInDim,
+    Convert,
+    DotGeneral,
+    Linear,
+)
+from tenzing.compiler.passes.pipeline import Pass
+
+MATRIX_RANK = 2
+
+
+@dataclass(frozen=True)
+class RecogniseLinear(Pass):
+    """A dot_general of [..., K] with a matrix is a linear; so is one that adds a bias row."""
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+        parameters = set(graph.parameters)
+
+        def rule(
+            builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+        ) -> tuple[Value, ...] | None:
+            op = node.op
+            if not isinstance(op, DotGeneral) or op.batch != ((), ()):
+                return None
+            x, weight = inputs
+            last = (len(x.shape) - 1,)
+            if len(weight.shape) != MATRIX_RANK or op.contract[0] != last:
+                return None
+            if weight not in parameters:
+                return None
+            layout = "kn" if op.contract[1] == (0,) else "nk"
+            return builder.emit(Linear(layout, "", op.out_dtype), x, weight)
+
+        return rewrite(graph, rule)
+
+
+@dataclass(frozen=True)
+class MatmulEpilogue(Pass):
+    """Let a matrix product finish its own result, when nobody else reads what is between.
+
+    A linear adds its bias and applies its activation; any product, and attention, rounds to the
+    dtype that its only reader converts to.
+    """
+
+    requires = frozenset({"live"})
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+        users = graph.users()
+        returned = set(graph.outputs)
+
+        def rule(
+            builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+        ) -> tuple[Value, ...] | None:
+            for old, value in zip(node.inputs, inputs, strict=True):
+                before = builder.maker(value)
+                private = len(users.get(old, [])) == 1 and old not in returned
+                if before is None or not private:
+                    continue
+                others = tuple(v for v in inputs if v != value)
+                joined = _joined(builder, before, node, others)
+                if joined is not None:
+                    return joined
+            return None
+
+        return rewrite(graph, rule)
+
+
+def _joined(
+    builder: GraphBuilder, before: Node, node: Node, others: tuple[Value, ...]
+) -> tuple[Value, ...] | None:
+    if isinstance(node.op, Convert) and isinstance(before.op, Linear | DotGeneral | Attention):
+        rounded = replace(before.op, out_dtype=node.op.dtype)
+        return builder.emit(rounded, *before.inputs) if is_float(node.op.dtype) else None
+    if not isinstance(before.op, Linear) or before.op.activation:
+        return None
+    return _with_activation(builder, node, before) or _with_bias(builder, before, node, others)
+
+
+def _with_activation(builder: GraphBuilder, node: Node, linear: Node) -> tuple[Value, ...] | None:
+    names = [name for name, op in EPILOGUES.items() if op == node.op]
+    if not names or not isinstance(linear.op, Linear):
+        return None
+    return builder.emit(replace(linear.op, activation=names[0]), *linear.inputs)
+
+
+def _with_bias(
+    builder: GraphBuilder, linear: Node, node: Node, others: tuple[Value, ...]
+) -> tuple[Value, ...] | None:
+    """``linear + bias`` where the bias is a row repeated over all leading dims."""
+    if not isinstance(node.op, Add) or len(linear.inputs) > MATRIX_RANK or not others:
+        return None
+    row = _row(builder, others[0])
+    if row is None or row.shape != others[0].shape[-1:]:
+        return None
+    return builder.emit(linear.op, *linear.inputs, row)
+
+
+def _row(builder: GraphBuilder, value: Value) -> Value | None:
+    node = builder.maker(value)
+    if node is None or not isinstance(node.op, BroadcastInDim):
+        return None
+    source = node.inputs[0]
+    on_last = node.op.dims == (len(value.shape) - 1,)
+    return source if on_last else None

@@ -1,0 +1,178 @@
+"""Passes that fold layout changes into the operations that can read any layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tenzing.compiler.graph import Graph, GraphBuilder, Node, Value, rewrite
+from tenzing.compiler.ops import (
+    Attention,
+    BroadcastInDim,
+    Convert,
+    DotGeneral,
+    Linear,
+    Multiply,
+    Reduce,
+    Reshape,
+    Transpose,
+)
+from tenzing.compiler.passes.pipeline import Pass
+
+HEADS_TO_SEQUENCE = (0, 2, 1, 3)  # swaps the dims of heads and positions
+
+
+@dataclass(frozen=True)
+class PackHeads(Pass):
+    """Absorb the reshapes and transposes around attention: heads become strides.
+
+    Looks for q, k, v made by reshape [B, S, H, D] then transpose (with or without a convert on the
+    way) and a result transposed and reshaped back.  All four must match, else nothing changes.
+    """
+
+    requires = frozenset({"live"})
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+        users = graph.users()
+        joined: dict[
+            Value, Value
+        ] = {}  # old packed result -> the same value, straight from attention
+
+        def rule(
+            builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+        ) -> tuple[Value, ...] | None:
+            if node.outputs[0] in joined:
+                return (joined[node.outputs[0]],)
+            if not isinstance(node.op, Attention) or node.op.packed:
+                return None
+            sources = [_packed_source(builder, value) for value in inputs[:3]]
+            back = _packed_result(users, node, graph.outputs)
+            if None in sources or back is None:
+                return None
+            plain = [self._plain(builder, source) for source in sources if source]
+            packed = builder.add(replace(node.op, packed=True), *plain, *inputs[3:])
+            joined[back] = packed
+            return (self._apart(builder, packed, node.outputs[0]),)
+
+        return rewrite(graph, rule)
+
+    def _plain(self, builder: GraphBuilder, source: tuple[Value, Convert | None]) -> Value:
+        value, convert = source
+        return builder.add(convert, value) if convert else value
+
+    def _apart(self, builder: GraphBuilder, packed: Value, old: Value) -> Value:
+        """The unpacked result, for readers that the rewrite did not reach; dead otherwise."""
+        batch, heads, length, width = old.shape
+        split = builder.add(Reshape((batch, length, heads, width)), packed)
+        return builder.add(Transpose(HEADS_TO_SEQUENCE), split)
+
+
+def _packed_source(builder: GraphBuilder, value: Value) -> tuple[Value, Convert | None] | None:
+    """The [B, S, H * D] value behind [B, H, S, D], and a convert met on the way."""
+    batch, heads, length, width = value.shape
+    convert: Convert | None = None
+    wanted: list[type] = [Transpose, Reshape]
+    while wanted:
+        node = builder.maker(value)
+        if node is None or not isinstance(node.op, (Convert, wanted[0])):
+            return None
+        if isinstance(node.op, Transpose) and node.op.permutation != HEADS_TO_SEQUENCE:
+            return None
+        if isinstance(node.op, Convert):
+            convert = convert or node.op
+        else:
+            wanted.pop(0)
+        value = node.inputs[0]
+    return (value, convert) if value.shape == (batch, length, heads * width) else None
+
+
+def _packed_result(
+    users: dict[Value, list[Node]], node: Node, outputs: tuple[Value, ...]
+) -> Value | None:
+    """The value in which the heads of an attention's result lie side by side again."""
+    value = node.outputs[0]
+    for kind in (Transpose, Reshape):
+        readers = users.get(value, [])
+        if len(readers) != 1 or value in outputs or not isinstance(readers[0].op, kind):
+            return None
+        op = readers[0].op
+        if isinstance(op, Transpose) and op.permutation != HEADS_TO_SEQUENCE:
+            return None
+        value = readers[0].outputs[0]
+    batch, heads, length, width = node.outputs[0].shape
+    return value if value.shape == (batch, length, heads * width) else None
+
+
+@dataclass(frozen=True)
+class WeightsForMatmul(Pass):
+    """Turn every linear weight to [K, N], the layout the tensor engine reads; done at load time."""
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+
+        def rule(
+            builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+        ) -> tuple[Value, ...] | None:
+            if not isinstance(node.op, Linear) or node.op.weight == "kn":
+                return None
+            turned = builder.add(Transpose((1, 0)), inputs[1], hint=f"{inputs[1].name}.T")
+            op = replace(node.op, weight="kn")
+            return builder.emit(op, inputs[0], turned, *inputs[2:])
+
+        return rewrite(graph, rule)
+
+
+@dataclass(frozen=True)
+class SumsAsMatmul(Pass):
+    """Sum over a dim that is not the last as a matrix product: partitions cannot be added.
+
+    ``sum(x * broadcast(w), dim)`` with one weight per row becomes the product of w and x.
+    """
+
+    requires = frozenset({"live"})
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+        users = graph.users()
+
+        def rule(
+            builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+        ) -> tuple[Value, ...] | None:
+            if not isinstance(node.op, Reduce) or not _sums_rows(node.op, inputs[0]):
+                return None
+            product = builder.maker(inputs[0])
+            if product is None or len(users.get(node.inputs[0], [])) != 1:
+                return None
+            parts = _weights_and_rows(builder, product)
+            return parts and (self._product(builder, *parts),)
+
+        return rewrite(graph, rule)
+
+    def _product(self, builder: GraphBuilder, weight: Value, rows: Value) -> Value:
+        """[lead..., S] times [lead..., S, C] over S."""
+        lead = len(rows.shape) - 2
+        flat = builder.add(Reshape(rows.shape[:-1]), weight)
+        batch = tuple(range(lead))
+        op = DotGeneral((batch, batch), ((lead,), (lead,)), rows.dtype)
+        return builder.add(op, flat, rows)
+
+
+def _sums_rows(op: Reduce, operand: Value) -> bool:
+    rank = len(operand.shape)
+    return op.kind == "add" and rank > 1 and op.dims == (rank - 2,) and operand.dtype.kind != "i"
+
+
+def _weights_and_rows(builder: GraphBuilder, product: Node) -> tuple[Value, Value] | None:
+    """The per-row factor and the rows of a product, in either order."""
+    if not isinstance(product.op, Multiply):
+        return None
+    for factor, rows in (product.inputs, product.inputs[::-1]):
+        node = builder.maker(factor)
+        if node is None or not isinstance(node.op, BroadcastInDim):
+            continue
+        lead = rows.shape[:-1]
+        last = len(rows.shape) - 1
+        source = node.inputs[0]
+        if source.shape == (*lead, 1) or (source.shape == lead and last not in node.op.dims):
+            return source, rows
+    return None

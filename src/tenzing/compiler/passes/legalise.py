@@ -1,0 +1,143 @@
+"""Passes that bring a graph to the dtypes a chip computes in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+import numpy as np
+
+from tenzing.compiler.graph import (
+    BF16,
+    F32,
+    Graph,
+    GraphBuilder,
+    GraphError,
+    Node,
+    Op,
+    Value,
+    dtype_name,
+    rewrite,
+)
+from tenzing.compiler.ops import Attention, Constant, Convert, DotGeneral, Linear
+from tenzing.compiler.passes.pipeline import Pass
+
+NARROWER: Final[Mapping[np.dtype[Any], np.dtype[Any]]] = {
+    np.dtype(np.int64): np.dtype(np.int32),
+    np.dtype(np.uint64): np.dtype(np.uint32),
+    np.dtype(np.float64): F32,
+}
+
+
+@dataclass(frozen=True)
+class NarrowNumbers(Pass):
+    """Compute 64-bit numbers in 32 bits; inputs, parameters and outputs keep their dtype.
+
+    As on Neuron devices, which have no 64-bit arithmetic: an integer beyond 32 bits wraps, except
+    that constants saturate.
+    """
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+        narrowed: dict[Value, Value] = {}
+
+        def narrow_input(builder: GraphBuilder, value: Value) -> Value:
+            if value.dtype not in NARROWER:
+                return value
+            if value not in narrowed:
+                narrowed[value] = builder.add(Convert(NARROWER[value.dtype]), value)
+            return narrowed[value]
+
+        def rule(
+            builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+        ) -> tuple[Value, ...] | None:
+            return builder.emit(_narrow_op(node.op), *(narrow_input(builder, v) for v in inputs))
+
+        return restore_outputs(graph, rewrite(graph, rule))
+
+
+def _narrow_op(op: Op) -> Op:
+    if isinstance(op, Constant) and op.dtype in NARROWER:
+        dtype = NARROWER[op.dtype]
+        array = op.array if not op.is_splat else op.array.reshape(-1)[:1]
+        if dtype.kind in "iu":
+            array = np.clip(array, np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return Constant(op.shape, dtype, array.astype(dtype).tobytes())
+    changed = {
+        f.name: NARROWER[getattr(op, f.name)]
+        for f in fields(op)  # type: ignore[arg-type]
+        if isinstance(getattr(op, f.name), np.dtype) and getattr(op, f.name) in NARROWER
+    }
+    return replace(op, **changed) if changed else op  # type: ignore[type-var]
+
+
+def restore_outputs(original: Graph, graph: Graph) -> Graph:
+    """Convert outputs back to the dtypes that the original graph promises."""
+    builder = GraphBuilder(graph.name, [value.name for value in graph.values()])
+    outputs = [
+        new if new.dtype == old.dtype else builder.add(Convert(old.dtype), new)
+        for old, new in zip(original.outputs, graph.outputs, strict=True)
+    ]
+    return replace(graph, nodes=(*graph.nodes, *builder.nodes), outputs=tuple(outputs))
+
+
+@dataclass(frozen=True)
+class Autocast(Pass):
+    """Compute in a narrower dtype, like the Neuron compiler's --auto-cast option.
+
+    ``mode`` "none" changes nothing; "matmult" casts the float32 inputs of matrix multiplications
+    and attention, with float32 sums and results; "all" casts every float32 value.
+    """
+
+    mode: str = "none"
+    dtype: np.dtype[Any] = BF16
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+        if self.mode == "none":
+            return graph
+        if self.mode == "matmult":
+            return rewrite(graph, self._matmult)
+        if self.mode == "all":
+            return restore_outputs(graph, self._all(graph))
+        raise GraphError("autocast mode", got=self.mode, allowed="none, matmult, all")
+
+    def _matmult(
+        self, builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+    ) -> tuple[Value, ...] | None:
+        op = node.op
+        if not isinstance(op, DotGeneral | Linear | Attention) or inputs[0].dtype != F32:
+            return None
+        operands = 3 if isinstance(op, Attention) else 2
+        cast = [self._cast(builder, value) for value in inputs[:operands]]
+        return builder.emit(replace(op, out_dtype=F32), *cast, *inputs[operands:])
+
+    def _cast(self, builder: GraphBuilder, value: Value) -> Value:
+        hint = f"{value.name}_{dtype_name(self.dtype)}"
+        return builder.add(Convert(self.dtype), value, hint=hint)
+
+    def _all(self, graph: Graph) -> Graph:
+        cast: dict[Value, Value] = {}
+
+        def rule(
+            builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+        ) -> tuple[Value, ...] | None:
+            for value in inputs:
+                if value.dtype == F32 and value not in cast:
+                    cast[value] = self._cast(builder, value)
+            narrow = [cast.get(value, value) for value in inputs]
+            return builder.emit(self._narrow_op(node.op), *narrow)
+
+        return rewrite(graph, rule)
+
+    def _narrow_op(self, op: Op) -> Op:
+        if isinstance(op, Constant) and op.dtype == F32:
+            array = op.array if not op.is_splat else op.array.reshape(-1)[:1]
+            return Constant(op.shape, self.dtype, array.astype(self.dtype).tobytes())
+        changed = {
+            f.name: self.dtype
+            for f in fields(op)  # type: ignore[arg-type]
+            if getattr(op, f.name) == F32 and isinstance(getattr(op, f.name), np.dtype)
+        }
+        return replace(op, **changed) if changed else op  # type: ignore[type-var]

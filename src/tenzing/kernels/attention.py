@@ -1,0 +1,151 @@
+"""Softmax attention over whole rows of scores, several heads per tile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tenzing.errors import KernelError
+from tenzing.kernels.tiles import cast, spans, transpose_blocks
+from tenzing.nki import isa as nisa
+from tenzing.nki import jit
+from tenzing.nki import language as nl
+from tenzing.nki.tensor import NkiTensor
+
+
+@jit
+def attention(
+    q: NkiTensor,
+    k: NkiTensor,
+    v: NkiTensor,
+    mask: NkiTensor | None = None,
+    scale: float = 1.0,
+    dtype: Any = None,
+) -> NkiTensor:
+    """``softmax(q kT * scale + mask) v``: q, k, v [batch, length, heads, dim]; mask [batch, keys].
+
+    Heads that share a 128-partition block are transposed together; each head's scores
+    [128 queries, keys] are one PSUM tile (keys <= one matmul's moving size times the free banks),
+    and the division by the row sum is left to the last step. ``dtype`` is what TensorE multiplies.
+    """
+    batch, queries, heads, dim = q.shape
+    keys = k.shape[1]
+    pmax = nl.tile_size.pmax
+    if dim > pmax:
+        raise KernelError(f"attention: head dim {dim}", allowed=f"up to {pmax}")
+    dtype = dtype or q.dtype
+    out = nl.ndarray((batch, queries, heads, dim), dtype=q.dtype, buffer=nl.hbm)
+    for b in range(batch):
+        shared = _mask_tile(mask, b, min(queries, pmax)) if mask is not None else None
+        k_heads = _turned_heads(k, b, dtype)
+        v_tiles = [
+            _load_heads(v, b, start, size, dtype) for start, size in spans(keys, pmax)
+        ]  # fmt: skip
+        for start, count in spans(queries, pmax):
+            q_heads = _turned_heads(q, b, dtype, start, count)
+            done = nl.ndarray((count, heads * dim), dtype=q.dtype, buffer=nl.sbuf)
+            for head in range(heads):
+                probs, row_sum = _probabilities(
+                    q_heads[head], k_heads[head], shared, scale, dtype, keys
+                )
+                part = _weighted_values(probs, v_tiles, head, dim)
+                inverse = nl.ndarray((count, 1), dtype=nl.float32, buffer=nl.sbuf)
+                nisa.reciprocal(dst=inverse, data=row_sum)
+                nisa.tensor_scalar(
+                    dst=done[0:count, head * dim : (head + 1) * dim],
+                    data=part, op0=nl.multiply, operand0=inverse,
+                )  # fmt: skip
+            target = out[b, start : start + count].reshape((count, heads * dim))
+            nisa.dma_copy(dst=target, src=done)
+    return out
+
+
+def _mask_tile(mask: NkiTensor, b: int, partitions: int) -> NkiTensor:
+    keys = mask.shape[1]
+    tile = nl.ndarray((partitions, keys), dtype=mask.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=mask.ap([[0, partitions], [1, keys]], offset=b * keys))
+    return tile
+
+
+def _load_heads(x: NkiTensor, b: int, start: int, count: int, dtype: Any) -> NkiTensor:
+    """Rows of one sequence, all heads side by side: [count, heads * dim]."""
+    heads, dim = x.shape[2], x.shape[3]
+    tile = nl.ndarray((count, heads * dim), dtype=x.dtype, buffer=nl.sbuf)
+    target = tile.reshape((count, heads, dim))
+    nisa.dma_copy(dst=target, src=x[b, start : start + count])
+    return cast(tile, dtype)
+
+
+def _turned_heads(
+    x: NkiTensor, b: int, dtype: Any, start: int = 0, count: int | None = None
+) -> list[NkiTensor]:
+    """For each head a view [dim, length] of the transposed rows."""
+    heads, dim = x.shape[2], x.shape[3]
+    length = x.shape[1] if count is None else count
+    pmax = nl.tile_size.pmax
+    together = max(1, min(heads, pmax // dim))
+    while dim % 32 and together > 1:  # a head must start on a legal partition
+        together = 1
+    block = together * dim
+    groups = -(-heads // together)
+    tiles = [
+        nl.ndarray((min(block, (heads - g * together) * dim), length), dtype=dtype, buffer=nl.sbuf)
+        for g in range(groups)
+    ]
+    for at, size in spans(length, pmax):
+        rows = _load_heads(x, b, start + at, size, dtype)
+        for tile, part in zip(tiles, transpose_blocks(rows, block), strict=True):
+            if length == size:
+                tiles[tiles.index(tile)] = part
+            else:
+                nisa.tensor_copy(dst=tile[0 : tile.shape[0], at : at + size], src=part)
+    return [
+        tiles[h // together][(h % together) * dim : (h % together + 1) * dim, 0:length]
+        for h in range(heads)
+    ]
+
+
+def _probabilities(
+    q_head: NkiTensor, k_head: NkiTensor, mask: NkiTensor | None, scale: float, dtype: Any,
+    keys: int,
+) -> tuple[NkiTensor, NkiTensor]:  # fmt: skip
+    """Unnormalised ``exp(scores - max)`` [queries, keys] and its row sums [queries, 1]."""
+    count = q_head.shape[1]
+    scores = nl.ndarray((count, keys), dtype=nl.float32, buffer=nl.sbuf)
+    for at, size in spans(keys, nl.tile_size.gemm_moving_fmax):
+        product = nl.ndarray((count, size), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_matmul(
+            dst=product, stationary=q_head, moving=k_head[0 : k_head.shape[0], at : at + size]
+        )
+        part = scores[0:count, at : at + size]
+        if mask is None:
+            nisa.tensor_scalar(dst=part, data=product, op0=nl.multiply, operand0=scale)
+        else:
+            nisa.scalar_tensor_tensor(
+                dst=part, data=product, op0=nl.multiply, operand0=scale,
+                op1=nl.add, operand1=mask[0:count, at : at + size],
+            )  # fmt: skip
+    lowest = nl.ndarray((count, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_reduce(dst=lowest, op=nl.maximum, data=scores, axis=1, negate=True)
+    probs = nl.ndarray((count, keys), dtype=dtype, buffer=nl.sbuf)
+    row_sum = nl.ndarray((count, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.activation(
+        dst=probs, op=nl.exp, data=scores, bias=lowest, reduce_op=nl.add, reduce_res=row_sum,
+        reduce_cmd=nisa.reduce_cmd.reset_reduce,
+    )  # fmt: skip
+    return probs, row_sum
+
+
+def _weighted_values(
+    probs: NkiTensor, v_tiles: list[NkiTensor], head: int, dim: int
+) -> NkiTensor:
+    """``probs @ v`` of one head in PSUM: [queries, dim]."""
+    count = probs.shape[0]
+    result = nl.ndarray((count, dim), dtype=nl.float32, buffer=nl.psum)
+    for number, turned in enumerate(transpose_blocks(probs, nl.tile_size.pmax)):
+        values = v_tiles[number]
+        nisa.nc_matmul(
+            dst=result, stationary=turned,
+            moving=values[0 : values.shape[0], head * dim : (head + 1) * dim],
+            accumulate=number > 0,
+        )  # fmt: skip
+    return result

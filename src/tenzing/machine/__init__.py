@@ -1,0 +1,12 @@
+"""What runs a program: memories, execution, placement, time and checks."""
+
+from tenzing.machine.analysis import DMA_TRACK, TRACKS, Analysis, analyse
+from tenzing.machine.core import ACTIVE, INTERNAL, Core, Options, active_core
+from tenzing.machine.deps import analyse_dependencies
+from tenzing.machine.place import Placement, place
+from tenzing.machine.schedule import Schedule, schedule
+
+__all__ = [
+    "ACTIVE", "DMA_TRACK", "INTERNAL", "TRACKS", "Analysis", "Core", "Options", "Placement",
+    "Schedule", "active_core", "analyse", "analyse_dependencies", "place", "schedule",
+]  # fmt: skip

@@ -1,0 +1,224 @@
+"""Everything known about a recorded program: time, use, memory, findings."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from tenzing.errors import Finding, Loc
+from tenzing.facts import Chip
+from tenzing.isa.operand import Array, Space
+from tenzing.isa.program import Program
+from tenzing.machine.checks import check_addresses
+from tenzing.machine.deps import DMA_READER, QUEUES, analyse_dependencies
+from tenzing.machine.place import Placement, place
+from tenzing.machine.schedule import Schedule, schedule
+from tenzing.timeline import Timeline
+from tenzing.units import PS_PER_S, ns_to_ps
+
+TRACKS: Final = tuple(engine.name.capitalize() for engine in QUEUES)
+DMA_TRACK: Final = "DMA"
+TERA: Final = 10**12
+GIGA: Final = 10**9
+
+
+@dataclass
+class Analysis:
+    """Results for one program on one core; times in picoseconds, sizes in bytes."""
+
+    program: Program
+    placement: Placement
+    times: Schedule
+    findings: list[Finding]
+    stall: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stall = self.times.cause
+
+    @property
+    def chip(self) -> Chip:
+        """The target."""
+        return self.program.chip
+
+    @property
+    def start_ps(self) -> Array:
+        """Issue time of every instruction."""
+        return self.times.start_ps
+
+    @property
+    def issue_end_ps(self) -> Array:
+        """When the issuing queue is free again."""
+        return self.times.issue_end_ps
+
+    @property
+    def done_ps(self) -> Array:
+        """When the result is visible."""
+        return self.times.done_ps
+
+    @property
+    def queue(self) -> Array:
+        """Issuing queue by instruction; DMA transfers carry their queue plus DMA_READER."""
+        return self.times.queue
+
+    @property
+    def total_ps(self) -> int:
+        """Makespan of the program itself."""
+        return self.times.total_ps
+
+    @property
+    def launch_ps(self) -> int:
+        """Device-side cost of starting and ending one execution."""
+        return ns_to_ps(self.chip.number("launch.overhead_ns"))
+
+    @property
+    def latency_ps(self) -> int:
+        """One execution on the device, launch included."""
+        return self.total_ps + self.launch_ps
+
+    @cached_property
+    def busy_ps(self) -> dict[str, int]:
+        """Busy time by engine; DMA is the time any transfer is under way."""
+        busy = dict(zip(TRACKS, self.times.queue_busy_ps, strict=True))
+        busy[DMA_TRACK] = self.times.dma_active_ps
+        return busy
+
+    @cached_property
+    def utilisation(self) -> dict[str, float]:
+        """Busy share of the makespan by engine."""
+        total = max(self.total_ps, 1)
+        return {name: busy / total for name, busy in self.busy_ps.items()}
+
+    @cached_property
+    def flops(self) -> int:
+        """Floating-point operations of all matrix products."""
+        return self.program.flops()
+
+    @property
+    def mfu(self) -> float:
+        """Share of the core's bf16 matrix peak."""
+        peak = self.chip.number("core.peak_bf16_tflops") * TERA
+        return self.flops / (peak * max(self.total_ps, 1) / PS_PER_S)
+
+    @cached_property
+    def _traffic(self) -> tuple[int, int, int]:
+        reads = writes = moved = 0
+        per_template = []
+        for template in self.program.templates:
+            transfer = template.cost.transfer
+            r = w = 0
+            for k, layout in enumerate(template.layouts):
+                if transfer is not None and layout.space is Space.HBM:
+                    r += transfer.payload_bytes * (k in template.reads)
+                    w += transfer.payload_bytes * (k in template.writes)
+            per_template.append((r, w, transfer.payload_bytes if transfer else 0))
+        for row in self.program.rows:
+            r, w, m = per_template[row[0]]
+            reads, writes, moved = reads + r, writes + w, moved + m
+        return reads, writes, moved
+
+    @property
+    def hbm_read_bytes(self) -> int:
+        """Bytes transfers read from HBM."""
+        return self._traffic[0]
+
+    @property
+    def hbm_write_bytes(self) -> int:
+        """Bytes transfers write to HBM."""
+        return self._traffic[1]
+
+    @property
+    def dma_bytes(self) -> int:
+        """Payload of all transfers."""
+        return self._traffic[2]
+
+    @property
+    def mbu(self) -> float:
+        """Share of the HBM bandwidth one core can draw."""
+        rate = self.chip.number("hbm.core_gb_s") * GIGA
+        moved = self.hbm_read_bytes + self.hbm_write_bytes
+        return moved / (rate * max(self.total_ps, 1) / PS_PER_S)
+
+    @property
+    def sbuf_peak_bytes(self) -> int:
+        """Live SBUF bytes per partition at the fullest moment."""
+        return self.placement.sbuf_peak_bytes
+
+    @property
+    def psum_peak_bytes(self) -> int:
+        """Live PSUM bytes per partition at the fullest moment."""
+        return self.placement.psum_peak_bytes
+
+    @property
+    def hbm_bytes(self) -> int:
+        """Bytes of all HBM tensors."""
+        return self.placement.hbm_bytes
+
+    def timeline(self) -> Timeline:
+        """One span per instruction on its engine; transfers on the DMA track."""
+        line = Timeline((*TRACKS, DMA_TRACK))
+        names = [line.intern(t.instruction.nki) for t in self.program.templates]
+        places = [line.intern(str(t.loc or "")) for t in self.program.templates]
+        template = np.array([row[0] for row in self.program.rows], np.int64)
+        is_dma = self.queue >= DMA_READER
+        start = np.where(is_dma, self.times.data_start_ps, self.start_ps)
+        end = np.where(is_dma, self.done_ps, self.issue_end_ps)
+        track = np.where(is_dma, len(TRACKS), self.queue)
+        if len(template):
+            line.extend(start, end, track, np.array(names)[template], np.array(places)[template])
+        return line
+
+    def top_lines(self, count: int = 10) -> list[tuple[Loc, dict[str, int], int]]:
+        """Source lines by busy time: place, busy picoseconds by engine, instructions."""
+        busy: dict[Loc, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        number: dict[Loc, int] = defaultdict(int)
+        spans = self.issue_end_ps - self.start_ps
+        moved = self.done_ps - self.times.data_start_ps
+        for index, row in enumerate(self.program.rows):
+            loc = self.program.templates[row[0]].loc
+            if loc is None:
+                continue
+            number[loc] += 1
+            queue = int(self.queue[index])
+            if queue >= DMA_READER:
+                busy[loc][DMA_TRACK] += int(moved[index])
+                queue -= DMA_READER
+            busy[loc][TRACKS[queue]] += int(spans[index])
+        ranked = sorted(busy, key=lambda place: -max(busy[place].values()))
+        return [(loc, dict(busy[loc]), number[loc]) for loc in ranked[:count]]
+
+    def stalls_by_line(self, count: int = 10) -> list[tuple[Loc, int, dict[str, int]]]:
+        """Source lines by idle time in front of them: place, picoseconds, what they waited for."""
+        idle: dict[Loc, int] = defaultdict(int)
+        blame: dict[Loc, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        free = [0] * len(QUEUES)
+        for index, row in enumerate(self.program.rows):
+            queue = int(self.queue[index]) % DMA_READER
+            gap = int(self.start_ps[index]) - free[queue]
+            free[queue] = int(self.issue_end_ps[index])
+            loc = self.program.templates[row[0]].loc
+            if gap <= 0 or loc is None:
+                continue
+            cause = int(self.stall[index])
+            label = "start"
+            if cause >= 0:
+                who = int(self.queue[cause])
+                label = DMA_TRACK if who >= DMA_READER else TRACKS[who]
+            idle[loc] += gap
+            blame[loc][label] += gap
+        ranked = sorted(idle, key=lambda place: -idle[place])
+        return [(loc, idle[loc], dict(blame[loc])) for loc in ranked[:count]]
+
+
+def analyse(program: Program) -> Analysis:
+    """Place, check and time a recorded program."""
+    placement = place(program)
+    dependencies = analyse_dependencies(program, placement)
+    times = schedule(program, dependencies)
+    findings = [*placement.findings, *dependencies.findings]
+    if not any(f.rule == "capacity" for f in placement.findings):
+        findings.extend(check_addresses(program, placement))
+    return Analysis(program, placement, times, findings)

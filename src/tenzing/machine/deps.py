@@ -1,0 +1,163 @@
+"""Which earlier instructions each instruction waits for, and what reads unwritten memory.
+
+Read-after-write, write-after-read and write-after-write, by region. Engines take instructions in
+order, so a later write on the same compute engine needs no wait; DMA transfers do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from tenzing.errors import Finding, Loc
+from tenzing.isa.instruction import Engine
+from tenzing.isa.operand import Layout, Space, resolve_loc
+from tenzing.isa.program import Program
+from tenzing.machine.place import Placement
+from tenzing.machine.regions import Region, RegionTable, common_area, row_bytes_of
+
+QUEUES: Final = (Engine.tensor, Engine.vector, Engine.scalar, Engine.gpsimd, Engine.sync)
+QUEUE_OF: Final = {engine: k for k, engine in enumerate(QUEUES)} | {Engine.dma: 4}
+DMA_READER: Final = 8  # DMA transfers count as their own reader, behind the queue's number
+
+
+@dataclass(slots=True)
+class Dependencies:
+    """Predecessors of every instruction and the queue that issues it."""
+
+    before: list[list[int]] = field(default_factory=list)
+    queue: list[int] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def analyse_dependencies(program: Program, placement: Placement) -> Dependencies:
+    """One pass over the program in issue order."""
+    return _Pass(program, placement).run()
+
+
+class _Pass:
+    """State of the pass: a region table per storage (one per memory for fixed addresses)."""
+
+    def __init__(self, program: Program, placement: Placement) -> None:
+        self.program = program
+        self.earlier = placement.earlier
+        self.tables: dict[int, RegionTable] = {}
+        self.result = Dependencies()
+        self.reported: set[int] = set()
+        self.kind = [
+            (QUEUE_OF[t.engine], t.cost.transfer is not None, t.reads, t.writes, t.layouts)
+            for t in program.templates
+        ]
+        self.keys = [
+            -1 - list(Space).index(s.space) if s.address is not None else s.id
+            for s in program.storages
+        ]
+        self.given = [s.origin in ("input", "constant") for s in program.storages]
+        self.table_of: list[RegionTable | None] = [None] * len(program.storages)
+
+    def run(self) -> Dependencies:
+        before, queues = self.result.before, self.result.queue
+        region_of = self._region
+        for index, row in enumerate(self.program.rows):
+            queue, is_dma, reads, writes, layouts = self.kind[row[0]]
+            waits: set[int] = set()
+            reader = queue + DMA_READER if is_dma else queue
+            for place in reads:
+                storage = row[1 + 2 * place]
+                region = region_of(storage, row[2 + 2 * place], layouts[place])
+                # PSUM adds in order near the memory: a matmul does not wait for the one before
+                adds_in_place = queue == 0 and place in writes
+                writer = region.writer
+                if writer >= 0 and not (adds_in_place and queues[writer] == 0):
+                    waits.add(writer)
+                if region.others:
+                    for other, _ in region.others:
+                        writer = other.writer
+                        if writer >= 0 and not (adds_in_place and queues[writer] == 0):
+                            waits.add(writer)
+                region.readers[reader] = index
+                if region.written_area < region.area and not self.given[storage]:
+                    self._unwritten(index, storage, region)
+            for place in writes:
+                storage = row[1 + 2 * place]
+                region = region_of(storage, row[2 + 2 * place], layouts[place])
+                self._wait_for_writes(region, waits, queue, is_dma)
+                if not region.direct and storage in self.earlier:
+                    self._wait_for_earlier(storage, waits, queue, is_dma)
+                self._mark_written(region, index)
+            waits.discard(index)
+            before.append(list(waits))
+            queues.append(queue)
+        return self.result
+
+    def _region(self, storage: int, offset: int, layout: Layout) -> Region:
+        table = self.table_of[storage]
+        if table is None:
+            key = self.keys[storage]
+            table = self.tables.get(key)
+            if table is None:
+                source = self.program.storages[storage]
+                table = self.tables[key] = RegionTable(row_bytes_of(source))
+            self.table_of[storage] = table
+        found = table.by_view.get((offset, layout))
+        return found if found is not None else table.add(offset, layout)
+
+    def _wait_for_writes(self, region: Region, waits: set[int], queue: int, is_dma: bool) -> None:
+        queues = self.result.queue
+        overlapping = [region, *[o for o, _ in region.others]] if region.others else (region,)
+        for other in overlapping:
+            writer = other.writer
+            if writer >= 0 and (is_dma or queues[writer] != queue or self._is_dma(writer)):
+                waits.add(writer)
+            for reader, when in other.readers.items():
+                if is_dma or reader != queue:
+                    waits.add(when)
+
+    def _is_dma(self, index: int) -> bool:
+        return self.kind[self.program.rows[index][0]][1]
+
+    def _wait_for_earlier(self, storage: int, waits: set[int], queue: int, is_dma: bool) -> None:
+        """The bytes belonged to other tensors before: wait until those are done with."""
+        for number in self.earlier[storage]:
+            table = self.tables.get(self.keys[number])
+            if table is None:
+                continue
+            for region in table.by_view.values():
+                if region.writer >= 0:
+                    waits.add(region.writer)
+                waits.update(
+                    when for reader, when in region.readers.items() if is_dma or reader != queue
+                )
+
+    def _mark_written(self, region: Region, index: int) -> None:
+        fresh = not region.direct
+        region.direct = True
+        region.writer = index
+        region.written_area = region.area
+        region.readers.clear()
+        for other, covered in region.others:
+            if covered:
+                other.writer = index
+                other.readers.clear()
+                other.written_area = other.area
+            elif fresh and other.written_area < other.area:
+                other.written_area = min(
+                    other.area, other.written_area + common_area(region, other)
+                )
+
+    def _unwritten(self, index: int, storage: int, region: Region) -> None:
+        template = self.program.template(index)
+        if template.number in self.reported:
+            return
+        self.reported.add(template.number)
+        source = self.program.storages[storage]
+        made: Loc | None = resolve_loc(source.loc_key)
+        part = "unwritten" if not region.written_area else "partly unwritten"
+        shape = "x".join(map(str, region.layout.shape))
+        self.result.findings.append(Finding(
+            "uninitialised",
+            f"nki.isa.{template.instruction.nki} reads {part} {source.space.name}: {shape} "
+            f"{region.layout.dtype.name} of tensor {source.name or 'allocated below'}",
+            template.loc, "write it first (nl.load, dma_copy, memset)",
+            (("allocated", made),) if made else (),
+        ))  # fmt: skip

@@ -1,0 +1,151 @@
+"""Which views of a storage overlap: exact for rectangles, exact or safe for strided patterns."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from tenzing.isa.operand import Array, Layout, Space, Storage
+
+EXACT_LIMIT: Final = 1 << 18  # elements up to which two strided patterns are compared one by one
+CELLS_LIMIT: Final = 64  # a view over more grid cells is looked up everywhere
+
+Rect = tuple[int, int, int, int]  # first row, end row, first byte, end byte
+
+
+class Region:
+    """One distinct view of a storage, with what was last done to it."""
+
+    __slots__ = ("area", "dense", "direct", "layout", "offset", "others", "readers", "rect", "writer",
+                 "written_area")  # fmt: skip
+
+    def __init__(self, offset: int, layout: Layout, rect: Rect) -> None:
+        self.offset, self.layout, self.rect = offset, layout, rect
+        r0, r1, c0, c1 = rect
+        self.area = layout.nbytes
+        self.dense = (r1 - r0) * (c1 - c0) == layout.nbytes
+        self.others: list[tuple[Region, bool]] = []  # overlapping region, covered by this one
+        self.writer = -1
+        self.readers: dict[int, int] = {}
+        self.direct = False  # some instruction wrote exactly this view
+        self.written_area = 0  # bytes of it written so far; counted twice where writes overlap
+
+
+class RegionTable:
+    """The distinct views of one storage and how they overlap."""
+
+    def __init__(self, row_bytes: int) -> None:
+        self.row_bytes = max(row_bytes, 1)
+        self.by_view: dict[tuple[int, Layout], Region] = {}
+        self._cells: dict[tuple[int, int], list[Region]] = {}
+        self._wide: list[Region] = []
+        self._cell = (0, 0)
+
+    def add(self, offset: int, layout: Layout) -> Region:
+        """The region of a view not seen before, linked with every overlapping one."""
+        rect = rectangle(offset, layout, self.row_bytes)
+        new = Region(offset, layout, rect)
+        if not self.by_view:  # most storages are one tile: no grid yet
+            self.by_view[(offset, layout)] = new
+            self._cell = (max(rect[1] - rect[0], 1), max(rect[3] - rect[2], 1))
+            self._register(new, self._cells_of(rect))
+            return new
+        cells = self._cells_of(rect)
+        if cells is None:
+            candidates = list(self.by_view.values())
+        else:
+            seen = {id(r): r for cell in cells for r in self._cells.get(cell, ())}
+            candidates = [*seen.values(), *self._wide]
+        for other in candidates:
+            if overlap(new, other):
+                new.others.append((other, covers(new, other)))
+                other.others.append((new, covers(other, new)))
+                if other.direct:
+                    new.written_area += common_area(other, new)
+        new.written_area = min(new.written_area, new.area)
+        self.by_view[(offset, layout)] = new
+        self._register(new, cells)
+        return new
+
+    def _register(self, region: Region, cells: list[tuple[int, int]] | None) -> None:
+        if cells is None:
+            self._wide.append(region)
+            return
+        for cell in cells:
+            self._cells.setdefault(cell, []).append(region)
+
+    def _cells_of(self, rect: Rect) -> list[tuple[int, int]] | None:
+        height, width = self._cell
+        rows = range(rect[0] // height, -(-rect[1] // height))
+        columns = range(rect[2] // width, -(-rect[3] // width))
+        if len(rows) * len(columns) > CELLS_LIMIT:
+            return None
+        return [(r, c) for r in rows for c in columns]
+
+
+def common_area(a: Region, b: Region) -> int:
+    """Bytes of ``b`` that ``a`` holds, counted on their rectangles when not nested."""
+    if covers(a, b):
+        return b.area
+    height = min(a.rect[1], b.rect[1]) - max(a.rect[0], b.rect[0])
+    width = min(a.rect[3], b.rect[3]) - max(a.rect[2], b.rect[2])
+    return max(height, 0) * max(width, 0)
+
+
+def row_bytes_of(storage: Storage) -> int:
+    """Bytes per row of a storage: a partition on chip, the last dim in HBM."""
+    if storage.space is not Space.HBM:
+        return storage.pitch
+    return storage.shape[-1] * storage.dtype.itemsize if storage.shape else storage.pitch
+
+
+def rectangle(offset: int, layout: Layout, row_bytes: int) -> Rect:
+    """Smallest rows-by-bytes rectangle that holds the view."""
+    row, byte = divmod(offset, row_bytes)
+    rows = 0
+    low = high = 0
+    for count, stride in zip(layout.shape, layout.strides, strict=True):
+        if count == 1 or stride == 0:
+            continue
+        if stride % row_bytes == 0:
+            rows += (stride // row_bytes) * (count - 1)
+        elif stride > 0:
+            high += stride * (count - 1)
+        else:
+            low += stride * (count - 1)
+    first, last = byte + low, byte + high + layout.itemsize
+    if first < 0 or last > row_bytes:  # a run crosses rows: take them whole
+        row, rows, first, last = (
+            row + first // row_bytes, rows + (last - 1) // row_bytes - first // row_bytes,
+            0, row_bytes,
+        )  # fmt: skip
+    return row, row + rows + 1, first, last
+
+
+def overlap(a: Region, b: Region) -> bool:
+    """Whether two regions share a byte."""
+    p, q = a.rect, b.rect
+    if p[1] <= q[0] or q[1] <= p[0] or p[3] <= q[2] or q[3] <= p[2]:
+        return False
+    if (a.dense and b.dense) or max(a.layout.size, b.layout.size) > EXACT_LIMIT:
+        return True
+    return bool(np.intersect1d(_bytes(a), _bytes(b)).size)
+
+
+def covers(a: Region, b: Region) -> bool:
+    """Whether ``a`` holds every byte of ``b``."""
+    p, q = a.rect, b.rect
+    inside = p[0] <= q[0] and q[1] <= p[1] and p[2] <= q[2] and q[3] <= p[3]
+    return inside and (a.dense or (a.offset == b.offset and a.layout is b.layout))
+
+
+def _bytes(region: Region) -> Array:
+    layout = region.layout
+    offsets = np.array([region.offset], np.int64)
+    for count, stride in zip(layout.shape, layout.strides, strict=True):
+        if count > 1 and stride:
+            offsets = (offsets[:, None] + np.arange(count) * stride).reshape(-1)
+    if layout.itemsize > 1:
+        offsets = (offsets[:, None] + np.arange(layout.itemsize)).reshape(-1)
+    return offsets

@@ -1,0 +1,74 @@
+"""``nki.isa``: one function per instruction, derived from ``tenzing.isa``."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tenzing.errors import KernelError
+from tenzing.isa import REGISTRY, Engine
+from tenzing.isa.enums import (
+    nc_version,
+)  # fmt: skip
+from tenzing.machine import active_core
+from tenzing.nki.emit import surface_function
+from tenzing.nki.tensor import NkiTensor
+
+__tenzing_internal__ = True
+
+engine = Engine
+tensor_engine: Final = Engine.tensor
+vector_engine: Final = Engine.vector
+scalar_engine: Final = Engine.scalar
+gpsimd_engine: Final = Engine.gpsimd
+unknown_engine: Final = Engine.unknown
+
+globals().update({nki: surface_function(kind) for nki, kind in REGISTRY.items()})
+
+
+class VirtualRegister:
+    """A scalar register of an engine; holds an integer while the kernel is simulated."""
+
+    def __init__(self, value: int = 0) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+    __int__ = __index__
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+
+def register_alloc(x: int | None = None) -> VirtualRegister:
+    """A new register, holding ``x``."""
+    return VirtualRegister(int(x or 0))
+
+
+def register_move(dst: VirtualRegister, src: int | VirtualRegister) -> None:
+    """Copy an integer into a register."""
+    dst.value = int(src)
+
+
+def register_load(dst: VirtualRegister, src: NkiTensor) -> None:
+    """Read a one-element tile into a register."""
+    if src.size != 1:
+        raise KernelError(f"register_load takes one element, got shape {src.shape}",
+                          where=active_core().here())  # fmt: skip
+    dst.value = 0 if src.data is None else int(src.numpy().reshape(-1)[0])
+
+
+def get_nc_version() -> nc_version:
+    """Generation of the target NeuronCore."""
+    return nc_version(active_core().chip.generation)
+
+
+def get_nc_sub_version() -> int:
+    """Silicon revision within the generation: the first."""
+    return 0
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(
+        f"nki.isa has no '{name}' in tenzing; it knows {', '.join(sorted(REGISTRY))}"
+    )

@@ -1,0 +1,77 @@
+"""The style of every page: one sheet, light and dark, no outside resource."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CSS: Final = """
+:root { color-scheme: light dark;
+  --page: #f6f6f3; --card: #ffffff; --line: #e3e2dc; --bed: #f1f0ec; --ink: #1c1d20;
+  --soft: #62646c; --accent: #0b6e75; --warn: #a04a00; --warn-bed: #fdf3e7;
+  --c0: #2f6fb5; --c1: #d9822b; --c2: #2f9e74; --c3: #b8478d; --c4: #7a5cc4;
+  --c5: #c9a227; --c6: #4fa9c9; --c7: #8b8d94; }
+@media (prefers-color-scheme: dark) { :root {
+  --page: #15171a; --card: #1d2024; --line: #32363c; --bed: #262a2f; --ink: #e9e9e6;
+  --soft: #a2a5ad; --accent: #5cc3c9; --warn: #f0b070; --warn-bed: #33291d;
+  --c0: #6aa5e3; --c1: #eda25a; --c2: #5cc79d; --c3: #dd7fb8; --c4: #a68fe6;
+  --c5: #dfc25c; --c6: #7fcbe5; --c7: #8d9098; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink);
+  font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+main { max-width: 1160px; margin: 0 auto; padding: 40px 24px 64px; }
+h1 { font-size: 27px; line-height: 1.2; letter-spacing: -0.01em; margin: 0 0 4px; }
+h2 { font-size: 17px; margin: 0 0 12px; }
+h2.part { font-size: 21px; margin: 44px 0 0; padding-top: 20px; border-top: 2px solid var(--line); }
+.lead { color: var(--soft); margin: 0 0 20px; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
+  padding: 20px 24px; margin: 16px 0; }
+section.plain { background: none; border: 0; padding: 0; }
+.note { color: var(--soft); font-size: 13.5px; margin: 10px 0 0; max-width: 78ch; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(168px, 1fr)); gap: 12px; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
+  padding: 14px 16px; }
+.card b { display: block; font-size: 23px; font-weight: 620; line-height: 1.25;
+  letter-spacing: -0.01em; font-variant-numeric: tabular-nums; }
+.card span { color: var(--soft); font-size: 13px; }
+.beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr));
+  gap: 16px; margin: 16px 0; }
+.beside section { margin: 0; min-width: 0; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: 14px; }
+th { text-align: left; font-weight: 600; color: var(--soft); font-size: 13px; }
+th, td { padding: 6px 18px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+tr:last-child td { border-bottom: 0; }
+th:last-child, td:last-child { padding-right: 0; }
+.r { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+svg { display: block; width: 100%; height: auto; overflow: visible; }
+svg.roofline { max-width: 760px; }
+svg text { font-size: 12px; fill: var(--soft); }
+svg text.lane { font-size: 13px; fill: var(--ink); }
+.bed { fill: var(--bed); } .grid { stroke: var(--line); stroke-width: 1; }
+.roof { fill: none; stroke: var(--accent); stroke-width: 2; }
+rect.c0, circle.c0 { fill: var(--c0); } rect.c1, circle.c1 { fill: var(--c1); }
+rect.c2, circle.c2 { fill: var(--c2); } rect.c3, circle.c3 { fill: var(--c3); }
+rect.c4, circle.c4 { fill: var(--c4); } rect.c5, circle.c5 { fill: var(--c5); }
+rect.c6, circle.c6 { fill: var(--c6); } rect.c7, circle.c7 { fill: var(--c7); }
+i.c0 { background: var(--c0); } i.c1 { background: var(--c1); } i.c2 { background: var(--c2); }
+i.c3 { background: var(--c3); } i.c4 { background: var(--c4); } i.c5 { background: var(--c5); }
+i.c6 { background: var(--c6); } i.c7 { background: var(--c7); }
+.legend { display: flex; flex-wrap: wrap; gap: 6px 18px; margin: 12px 0 0; font-size: 13px;
+  color: var(--soft); }
+.legend i { display: inline-block; width: 11px; height: 11px; border-radius: 3px;
+  margin-right: 6px; vertical-align: -1px; }
+.bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: 9px 14px;
+  align-items: center; font-size: 14px; }
+.bar { height: 12px; border-radius: 6px; background: var(--bed); overflow: hidden; }
+.bar div { height: 100%; background: var(--accent); border-radius: 6px; }
+.bars .r { color: var(--soft); font-size: 13.5px; }
+.warning { border-color: var(--warn); background: var(--warn-bed); }
+.warning h2, .warning h3 { color: var(--warn); }
+.warning h3 { font-size: 14.5px; margin: 12px 0 2px; }
+.warning p { margin: 2px 0; }
+pre { margin: 6px 0 0; font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace;
+  overflow-x: auto; color: var(--soft); }
+footer { color: var(--soft); font-size: 13px; margin-top: 28px; }
+@media (max-width: 640px) { main { padding: 20px 12px; } section { padding: 14px; } }
+@media print { body { background: none; } section, .card { break-inside: avoid; } }
+"""

@@ -1,0 +1,130 @@
+"""One sample or more of every operation: the op and its input arrays."""
+
+import numpy as np
+
+from tenzing.compiler import ops
+from tenzing.compiler.graph import BF16, F32, Array, Graph, GraphBuilder, Op
+
+Sample = tuple[Op, tuple[Array, ...]]
+INT = np.dtype(np.int64)
+
+
+def floats(*shape: int, seed: int = 0, low: float = -2.0, high: float = 2.0) -> Array:
+    """Reproducible float32 numbers."""
+    return np.random.default_rng(seed + len(shape)).uniform(low, high, shape).astype(np.float32)
+
+
+def _elementwise() -> list[Sample]:
+    x, y, positive = floats(3, 5), floats(3, 5, seed=7), floats(3, 5, low=0.1, high=3.0)
+    truth = x > 0
+    unary = [
+        ops.Negate(), ops.Abs(), ops.Sign(), ops.Floor(), ops.Ceil(), ops.RoundNearestEven(),
+        ops.Exponential(), ops.ExponentialMinusOne(), ops.Tanh(), ops.Logistic(), ops.Sine(),
+        ops.Cosine(), ops.Erf(), ops.Relu(), ops.Gelu(), ops.Gelu("tanh"), ops.Silu(),
+        ops.Softplus(), ops.Convert(BF16), ops.Convert(np.dtype(np.int32)),
+    ]  # fmt: skip
+    rooted = [ops.Log(), ops.LogPlusOne(), ops.Sqrt(), ops.Rsqrt()]
+    binary = [
+        ops.Add(), ops.Subtract(), ops.Multiply(), ops.Divide(), ops.Remainder(), ops.Maximum(),
+        ops.Minimum(), ops.Compare("lt"), ops.Compare("eq"),
+    ]  # fmt: skip
+    samples: list[Sample] = [(op, (x,)) for op in unary] + [(op, (positive,)) for op in rooted]
+    samples += [(op, (x, y)) for op in binary]
+    samples += [(op, (x.astype(BF16), y.astype(BF16))) for op in (ops.Add(), ops.Multiply())]
+    logical = [ops.And(), ops.Or(), ops.Xor()]
+    samples += [(op, (truth, y > 0)) for op in logical]
+    samples += [(ops.Not(), (truth,)), (ops.Power(), (positive, y))]
+    samples += [(ops.Select(), (truth, x, y)), (ops.Clamp(), (y - 1, x, y + 1))]
+    return samples
+
+
+def _movement() -> list[Sample]:
+    x = floats(2, 3, 4)
+    return [
+        (ops.Constant.of(np.arange(6.0).reshape(2, 3)), ()),
+        (ops.Constant.splat(2.5, (2, 3), F32), ()),
+        (ops.Iota((2, 3), INT, 1), ()),
+        (ops.Reshape((4, 6)), (x,)),
+        (ops.Transpose((2, 0, 1)), (x,)),
+        (ops.BroadcastInDim((5, 2, 3, 4), (1, 2, 3)), (x,)),
+        (ops.Concatenate(1), (x, x[:, :2])),
+        (ops.Slice((0, 1, 0), (2, 3, 4), (1, 1, 2)), (x,)),
+        (ops.Pad((1, 0, 2), (0, 1, 0)), (x, np.array(3.0, np.float32))),
+        (ops.Reverse((0, 2)), (x,)),
+    ]
+
+
+def _indexing() -> list[Sample]:
+    table, index = floats(7, 4), np.array([[0, 6], [3, 3], [1, 99]])
+    position = np.array([2, 1])
+    return [
+        (ops.Gather(0), (table, index)),
+        (ops.Gather(1), (table, np.array([3, 0]))),
+        (ops.TakeAlong(1), (table, np.argsort(table, axis=1)[:, :2])),
+        (ops.TopK(3, INT), (table,)),
+        (ops.Scatter(True), (table, index, floats(3, 2, 4))),
+        (ops.Scatter(False), (table, np.array([5, 2]), floats(2, 4))),
+        (ops.DynamicSlice((2, 2)), (table, position)),
+        (ops.DynamicUpdateSlice(), (table, floats(2, 2), position)),
+    ]
+
+
+def _rows() -> list[Sample]:
+    x, weight, bias = floats(2, 3, 8), floats(8, low=0.5), floats(8, seed=3)
+    return [
+        (ops.Reduce("add", (2,)), (x,)),
+        (ops.Reduce("maximum", (0, 2)), (x,)),
+        (ops.Reduce("or", (1,)), (x > 1,)),
+        (ops.ArgMax(2, INT), (x,)),
+        (ops.CumulativeSum(1), (x,)),
+        (ops.Softmax(), (x,)),
+        (ops.LayerNorm(1e-5), (x, weight, bias)),
+        (ops.LayerNorm(1e-5), (x.astype(BF16), weight.astype(BF16))),
+        (ops.RmsNorm(1e-6), (x, weight)),
+    ]
+
+
+def _products() -> list[Sample]:
+    x, weight, bias = floats(2, 3, 8), floats(5, 8), floats(5)
+    q, k = floats(2, 4, 3, 8), floats(2, 2, 6, 8)
+    mask = floats(2, 1, 1, 6) > -1
+    packed = [a.transpose(0, 2, 1, 3).reshape(2, a.shape[2], -1) for a in (q, k, k + 1)]
+    return [
+        (ops.DotGeneral(((0,), (0,)), ((2,), (2,))), (x, floats(2, 4, 8))),
+        (ops.DotGeneral(((), ()), ((1, 2), (0, 1)), F32), (x.astype(BF16), x[0].astype(BF16))),
+        (ops.Linear(), (x, weight)),
+        (ops.Linear("nk", "gelu"), (x, weight, bias)),
+        (ops.Linear("kn", "relu", BF16), (x.astype(BF16), weight.T.astype(BF16), bias)),
+        (ops.Attention(0.3, 4, 2), (q, k, k + 1, mask)),
+        (ops.Attention(0.3, 4, 4, causal=True), (q, q + 1, q * 2, floats(1, 4, 3, 3))),
+        (ops.Attention(0.3, 4, 2, packed=True), tuple(packed)),
+    ]
+
+
+def _fused() -> list[Sample]:
+    body = GraphBuilder("tile")
+    x, row, column = (
+        body.input(n, s, F32) for n, s in (("x", (6, 4)), ("r", (6, 1)), ("c", (1, 4)))
+    )
+    scaled = body.add(ops.Multiply(), x, body.add(ops.BroadcastInDim((6, 4), (0, 1)), row))
+    out = body.add(ops.Add(), scaled, body.add(ops.BroadcastInDim((6, 4), (0, 1)), column))
+    reads = (
+        ops.Access((2, 3, 4), (4, 8, 1)),
+        ops.Access((6, 1), (1, 0)),
+        ops.Access((1, 4), (0, 1), 2),
+    )
+    op = ops.Fused(6, 4, reads, ((2, 3, 4),), body.build([out]))
+    return [(op, (floats(3, 2, 4), floats(6), floats(8)))]
+
+
+def all_samples() -> list[Sample]:
+    """Every sample."""
+    parts = (_elementwise(), _movement(), _indexing(), _rows(), _products(), _fused())
+    return [sample for part in parts for sample in part]
+
+
+def one_node(op: Op, arrays: tuple[Array, ...]) -> Graph:
+    """A graph that applies ``op`` to its inputs."""
+    builder = GraphBuilder("one")
+    inputs = [builder.input(f"x{i}", a.shape, a.dtype) for i, a in enumerate(arrays)]
+    return builder.build(builder.emit(op, *inputs))

@@ -1,0 +1,93 @@
+"""The price book: newest row, honest absence."""
+
+from __future__ import annotations
+
+import pytest
+
+from tenzing import facts
+from tenzing.errors import FactsError
+from tenzing.facts.fact import KINDS
+from tenzing.facts.schema import TERMS
+
+NAMES = tuple(facts.instances())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_have_kind_source_and_term(name: str) -> None:
+    for row in facts.prices_of(name):
+        assert row.instance == name
+        assert row.usd_per_hour > 0
+        assert row.term in TERMS
+        assert row.kind in KINDS
+        assert row.source in facts.sources()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("term", TERMS)
+def test_price_is_the_newest_row(name: str, term: str) -> None:
+    rows = [row for row in facts.prices_of(name) if row.term == term]
+    found = facts.price(name, term)
+    assert (found is None) == (not rows)
+    if found is not None:
+        newest = max(row.date for row in rows)
+        assert found.date == newest
+        assert found.usd_per_hour == min(r.usd_per_hour for r in rows if r.date == newest)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_best_price_prefers_on_demand_then_capacity_block(name: str) -> None:
+    best = facts.best_price(name)
+    terms = {row.term for row in facts.prices_of(name)}
+    order = [t for t in ("on_demand", "capacity_block", "reserved", "spot") if t in terms]
+    assert (best.term if best else None) == (order[0] if order else None)
+
+
+def test_no_price_twice() -> None:
+    """Of one source, term, region and day there is one row, blocks of several lengths aside."""
+    for name in NAMES:
+        rows = [r for r in facts.prices_of(name) if r.term != "capacity_block"]
+        seen = [(r.term, r.region, r.date, r.source) for r in rows]
+        assert len(seen) == len(set(seen)), name
+
+
+def test_region() -> None:
+    near = facts.price("trn1.32xlarge", "on_demand", region="us-west-2")
+    assert near is not None
+    assert (near.region, near.usd_per_hour) == ("us-west-2", 21.5)
+    assert facts.price("trn1.32xlarge", "on_demand", region="mars-1") is None
+    zone = facts.price("trn2.48xlarge", "spot", region="us-east-2")
+    assert zone is not None
+    assert zone.region == "us-east-2c"
+
+
+def test_trainium2_is_sold_in_capacity_blocks_only() -> None:
+    assert facts.price("trn2.48xlarge") is None
+    best = facts.best_price("trn2.48xlarge")
+    assert best is not None
+    assert best.term == "capacity_block"
+    absent = facts.no_price("trn2.48xlarge")
+    assert absent is not None
+    assert [x.value for x in absent.alternatives] == [85.964]
+
+
+@pytest.mark.parametrize("name", facts.instances_of("trn3"))
+def test_trainium3_has_no_public_price(name: str) -> None:
+    assert all(facts.price(name, term) is None for term in TERMS)
+    assert facts.best_price(name) is None
+    assert facts.no_price(name) is not None
+
+
+def test_a_commitment_is_cheaper_than_on_demand() -> None:
+    for name in NAMES:
+        listed = facts.price(name)
+        for term in ("reserved", "spot", "capacity_block"):
+            other = facts.price(name, term)
+            if listed is not None and other is not None:
+                assert other.usd_per_hour < listed.usd_per_hour, (name, term)
+
+
+def test_bad_questions() -> None:
+    with pytest.raises(FactsError, match="unknown price term; got 'weekly'; allowed: on_demand"):
+        facts.price("trn1.2xlarge", "weekly")
+    with pytest.raises(FactsError, match="no instance is named"):
+        facts.price("trn9.metal")

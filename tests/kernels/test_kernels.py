@@ -1,0 +1,137 @@
+"""Every kernel of the standard library equals NumPy, on odd sizes too, and is legal on every chip."""
+
+from __future__ import annotations
+
+import math
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from tenzing import facts, kernels
+from tenzing.kernels.matmul import batched_matmul
+from tenzing.machine import analyse
+from tenzing.nki import language as nl
+from tenzing.nki import session
+
+BF16 = np.dtype(ml_dtypes.bfloat16)
+CHIPS = facts.chips()
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def run(kernel, *args, target: str = "trn2", **kwargs):
+    """Outputs of a kernel; every finding of the analysis is a failure."""
+    with session(target) as current:
+        outputs = kernel(*args, **kwargs)
+    for launch in current.launches:
+        for program in launch.programs:
+            assert [f.message for f in analyse(program).findings] == []
+    return outputs
+
+
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(128, 128, 512), (200, 384, 600), (1, 64, 7)])
+def test_linear(rows: int, depth: int, columns: int) -> None:
+    x, w, bias = normal(rows, depth), normal(depth, columns, seed=1) / 8, normal(columns, seed=2)
+    result = run(kernels.linear, x, w, bias)
+    np.testing.assert_allclose(result, x @ w + bias, rtol=1e-4, atol=1e-4)
+
+
+def test_linear_casts_to_the_weights_dtype() -> None:
+    x, w = normal(64, 256), (normal(256, 128, seed=1) / 16).astype(BF16)
+    result = run(kernels.linear, x, w)
+    expected = x.astype(BF16).astype(np.float32) @ w.astype(np.float32)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_linear_epilogue_gelu_and_residual() -> None:
+    x, w, r = normal(130, 128), normal(128, 64, seed=1) / 8, normal(130, 64, seed=2)
+    result = run(kernels.linear, x, w, None, nl.gelu, r)
+    y = (x @ w).astype(np.float64)
+    erf = np.vectorize(math.erf)(y / math.sqrt(2))
+    np.testing.assert_allclose(result, y * 0.5 * (1 + erf) + r, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_batched_matmul(transposed: bool) -> None:
+    a, b = normal(3, 40, 160), normal(3, 160, 72, seed=1)
+    given = np.ascontiguousarray(b.swapaxes(1, 2)) if transposed else b
+    result = run(batched_matmul, a, given, transposed)
+    np.testing.assert_allclose(result, a @ b, rtol=1e-4, atol=1e-4)
+
+
+def attention_reference(q, k, v, mask, scale):
+    q, k, v = (x.transpose(0, 2, 1, 3).astype(np.float64) for x in (q, k, v))
+    scores = q @ k.swapaxes(2, 3) * scale
+    if mask is not None:
+        scores = scores + mask[:, None, None, :]
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    return (weights @ v).transpose(0, 2, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("batch", "queries", "keys", "heads", "dim"),
+    [(2, 64, 64, 12, 32), (1, 200, 200, 2, 64), (1, 8, 600, 1, 128), (1, 20, 33, 3, 24)],
+)
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention(batch, queries, keys, heads, dim, masked) -> None:
+    q = normal(batch, queries, heads, dim)
+    k, v = normal(batch, keys, heads, dim, seed=1), normal(batch, keys, heads, dim, seed=2)
+    mask = None
+    if masked:
+        mask = np.where(np.arange(keys)[None] < keys // 2, 0.0, -30000.0).astype(np.float32)
+        mask = np.repeat(mask, batch, 0)
+    scale = 1 / math.sqrt(dim)
+    result = run(kernels.attention, q, k, v, mask, scale)
+    np.testing.assert_allclose(
+        result, attention_reference(q, k, v, mask, scale), rtol=2e-4, atol=2e-4
+    )
+
+
+@pytest.mark.parametrize("columns", [384, 700])
+def test_layer_norm(columns: int) -> None:
+    x, extra = normal(150, columns), normal(150, columns, seed=1)
+    gamma, beta = normal(columns, seed=2), normal(columns, seed=3)
+    result = run(kernels.layer_norm, x, gamma, beta, 1e-12, extra)
+    y = x.astype(np.float64) + extra
+    expected = (y - y.mean(1, keepdims=True)) / np.sqrt(y.var(1, keepdims=True) + 1e-12)
+    np.testing.assert_allclose(result, expected * gamma + beta, rtol=1e-4, atol=1e-4)
+
+
+def test_softmax() -> None:
+    x = normal(130, 77) * 5
+    y = np.exp(x - x.max(1, keepdims=True))
+    np.testing.assert_allclose(
+        run(kernels.softmax, x), y / y.sum(1, keepdims=True), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_gather_rows() -> None:
+    table, rows = normal(1000, 48), np.random.default_rng(0).integers(0, 1000, 300).astype(np.int32)
+    np.testing.assert_array_equal(run(kernels.gather_rows, table, rows), table[rows])
+
+
+def test_elementwise_chain_with_reduction_and_broadcasts() -> None:
+    x, row, column = normal(140, 33), normal(1, 33, seed=1), normal(140, 1, seed=2)
+    f32 = np.dtype(np.float32)
+    steps = [
+        kernels.Step("binary", nl.add, (0, 1), f32),
+        kernels.Step("binary", nl.multiply, (3, 2), f32),
+        kernels.Step("binary", nl.subtract, (1.5, 4), f32, (True, False)),
+        kernels.Step("reduce", nl.add, (5,), f32),
+    ]
+    full, total = run(kernels.elementwise, [x, row, column], steps, [5, 6], 140, 33)
+    expected = 1.5 - (x + row) * column
+    np.testing.assert_allclose(full, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(total[:, 0], expected.sum(1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_linear_is_legal_and_the_same_on_every_chip(chip: str) -> None:
+    x, w = normal(32, 128), normal(128, 64, seed=1)
+    reference = run(kernels.linear, x, w)
+    np.testing.assert_array_equal(run(kernels.linear, x, w, target=chip), reference)
