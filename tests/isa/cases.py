@@ -220,8 +220,8 @@ def _scalar_tensor_tensor(chip: Chip, size: int) -> Case:
 
 @case("tensor_reduce")
 def _tensor_reduce(chip: Chip, size: int) -> Case:
-    template = build("tensor_reduce", dst=sbuf(F32, 128, 2), op="add", data=sbuf(BF16, 128, 2, size),
-                     axis=2)  # fmt: skip
+    data = sbuf(BF16, 128, 2, size)
+    template = build("tensor_reduce", dst=sbuf(F32, 128, 2), op="add", data=data, axis=2)
     return Case(template, filled(template), ("data",))
 
 

@@ -227,8 +227,3 @@ def test_two_numbers_are_no_instruction() -> None:
 def test_other_values_are_refused_with_their_type() -> None:
     with pytest.raises(KernelError, match=r"nl.add: a tile is needed; got str"):
         run(lambda t: nl.add(t, "x"), ones(2, 2))
-
-
-def test_newer_operators_are_refused_on_older_chips() -> None:
-    with pytest.raises(KernelError, match="abs_max"):
-        run(nl.abs_max, ones(2, 2), ones(2, 2), target="trn2")

@@ -58,7 +58,7 @@ def test_no_price_is_said_not_invented(make_run: Any) -> None:
     )
     assert "no instance with this chip is known" in report.run_result_text(make_run("k", bill=None))
     text = report.comparison_text(["trn3"], [make_run("k", bill=unpriced)])
-    assert text.splitlines()[3].split()[-4:] == ["10", "unknown", "unknown", "yes"]
+    assert text.splitlines()[3].split()[-4:] == ["10", "unknown", "unknown", "0"]
 
 
 def test_agreement_keeps_its_digits(make_run: Any) -> None:

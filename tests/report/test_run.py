@@ -98,3 +98,7 @@ def test_errors_as_json(error: Any, count: int) -> None:
     plain = json.loads(json.dumps(error_json(error)))
     assert plain["message"] == error.finding.message
     assert len(plain.get("findings", [])) == count
+
+
+def test_the_whole_summary(make_analysis: Any, golden: Any) -> None:
+    golden(run_summary(make_analysis()))

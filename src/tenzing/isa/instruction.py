@@ -257,13 +257,13 @@ class Instruction:
                 broken.append(f"{name} is missing; give a tile")
             elif value is not None and not spec.scalar:
                 broken.append(f"{name} is {value!r}; a tile is needed")
+        if broken:
+            return broken  # the rules below read every operand
         engine = self.engine_on(chip)
         if engine not in self.engines:
             names = ", ".join(e.name for e in self.engines)
-            broken.append(f"engine {engine.name} cannot run it; allowed: {names}")
-        if not broken:
-            broken.extend(self.limits(chip))
-        return broken
+            return [f"engine {engine.name} cannot run it; allowed: {names}"]
+        return list(self.limits(chip))
 
     def __repr__(self) -> str:
         parts = []

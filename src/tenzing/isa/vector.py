@@ -71,7 +71,7 @@ class TensorTensor(Instruction, nki="tensor_tensor", engines=(Engine.vector, Eng
     @property
     def native_integers(self) -> bool:
         """Whether GpSimd computes this one in 32-bit integers."""
-        tiles = (self.dst, self.data1, self.data2)
+        tiles: tuple[object, ...] = (self.dst, self.data1, self.data2)
         if self.engine not in (None, Engine.unknown, Engine.gpsimd):
             return False
         integers = all(

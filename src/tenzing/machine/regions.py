@@ -103,8 +103,21 @@ def row_bytes_of(storage: Storage) -> int:
 def rectangle(offset: int, layout: Layout, row_bytes: int) -> Rect:
     """Smallest rows-by-bytes rectangle that holds the view."""
     row, byte = divmod(offset, row_bytes)
-    rows = 0
-    low = high = 0
+    key = ("extent", row_bytes)
+    extent = layout.cache.get(key)
+    if extent is None:
+        extent = layout.cache[key] = _extent(layout, row_bytes)
+    rows, low, high = extent
+    first, last = byte + low, byte + high
+    if first < 0 or last > row_bytes:  # a run crosses rows: take them whole
+        above, below = first // row_bytes, (last - 1) // row_bytes
+        return row + above, row + rows + below + 1, 0, row_bytes
+    return row, row + rows + 1, first, last
+
+
+def _extent(layout: Layout, row_bytes: int) -> tuple[int, int, int]:
+    """Rows beyond the first, and the bytes before and after the offset within a row."""
+    rows = low = high = 0
     for count, stride in zip(layout.shape, layout.strides, strict=True):
         if count == 1 or stride == 0:
             continue
@@ -114,13 +127,7 @@ def rectangle(offset: int, layout: Layout, row_bytes: int) -> Rect:
             high += stride * (count - 1)
         else:
             low += stride * (count - 1)
-    first, last = byte + low, byte + high + layout.itemsize
-    if first < 0 or last > row_bytes:  # a run crosses rows: take them whole
-        row, rows, first, last = (
-            row + first // row_bytes, rows + (last - 1) // row_bytes - first // row_bytes,
-            0, row_bytes,
-        )  # fmt: skip
-    return row, row + rows + 1, first, last
+    return rows, low, high + layout.itemsize
 
 
 def overlap(a: Region, b: Region) -> bool:

@@ -11,6 +11,7 @@ scheduler would, a free queue takes the first trigger in program order whose ope
 
 from __future__ import annotations
 
+import gc
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from typing import Final
 import numpy as np
 
 from tenzing.facts import Chip
-from tenzing.isa.instruction import Cost
 from tenzing.isa.operand import Array
 from tenzing.isa.program import Program
 from tenzing.machine.deps import DMA_READER, QUEUES, Dependencies
@@ -93,78 +93,106 @@ class _Simulation:
     """One run of the event-driven simulation."""
 
     def __init__(self, program: Program, dependencies: Dependencies) -> None:
-        self.timing = Timing.of(program.chip)
+        self.timing = timing = Timing.of(program.chip)
         self.before = dependencies.before
         self.queue = dependencies.queue
-        self.costs: list[Cost] = [t.cost for t in program.templates]
+        costs = [t.cost for t in program.templates]
+        self.plans = [(c.issue_ps, c.latency_ps, c.load_ps, c.table, c.transfer) for c in costs]
+        self.moved_ps = [
+            round(c.transfer.hbm_bytes * PS_PER_NS / timing.hbm_bytes_per_ns) if c.transfer else 0
+            for c in costs
+        ]
         self.template = [row[0] for row in program.rows]
         count = len(self.template)
         self.start = [0] * count
         self.issue_end = [0] * count
         self.data_start = [0] * count
         self.done = [0] * count
+        self.visible = [0] * count  # when another queue can use the result
         self.cause = [NO_CAUSE] * count
-        self.is_dma = [c.transfer is not None for c in self.costs]
         self.queue_free = [0] * len(QUEUES)
         self.queue_last = [NO_CAUSE] * len(QUEUES)
         self.queue_busy = [0] * len(QUEUES)
-        self.engine_free = [0] * self.timing.dma_engines
+        self.engine_free = [0] * timing.dma_engines
+        self.level_free: int | None = 0  # the one value of engine_free, while they agree
         self.hbm_free = 0
         self.dma_busy = 0
         self.dma_active = 0
         self.dma_active_until = 0
         self.tensor_start = 0  # issue of the latest matmul: the next weight load runs under it
-        self.warm_from = 0
+        self.warm_at = 0  # when TensorE leaves half rate
         self.tensor_used = False
         self.table: str | None = None
         self.waiting: list[int] = []
-        self.after: Sequence[list[int]] = ()
+        self.after: list[list[int]] = []
+        self.follower: list[int] = []
         self.ready: list[int] = []
         self.events: list[tuple[int, int, int]] = []
         self.pending: list[int] = []  # triggers whose operands are ready, first in program first
         self.granting = False
 
     def run(self) -> Schedule:
-        waiting, after, next_in_queue = self._graph()
-        self.waiting, self.after = waiting, after
-        ready = self.ready
-        ready.extend(i for i in range(len(waiting) - 1, -1, -1) if waiting[i] == 0)
-        events = self.events
-        while ready or events:
-            while ready:
-                index = ready.pop()
-                if self.queue[index] == SYNC:
-                    heapq.heappush(events, (self._request(index), REQUEST, index))
-                    continue
-                arrival = self._issue(index)
-                follower = next_in_queue[index]
-                if follower >= 0:
-                    waiting[follower] -= 1
-                    if not waiting[follower]:
-                        ready.append(follower)
-                if arrival >= 0:
-                    heapq.heappush(events, (arrival, ARRIVAL, index))
-                else:
-                    self._release(index)
-            if events:
-                self._handle(*heapq.heappop(events))
+        self._graph()
+        collecting = gc.isenabled()
+        gc.disable()  # millions of small tuples, none of them in a cycle
+        try:
+            while self.ready or self.events:
+                self._drain()
+                if self.events:
+                    self._handle(*heapq.heappop(self.events))
+        finally:
+            if collecting:
+                gc.enable()
         return self._result()
 
+    def _drain(self) -> None:
+        """Time every instruction whose operands and queue are known, in dataflow order."""
+        ready, queue_of, before = self.ready, self.queue, self.before
+        done, visible = self.done, self.visible
+        waiting, after, follower = self.waiting, self.after, self.follower
+        while ready:
+            index = ready.pop()
+            queue = queue_of[index]
+            when, cause = 0, NO_CAUSE
+            for other in before[index]:
+                at = done[other] if queue_of[other] == queue else visible[other]
+                if at > when:
+                    when, cause = at, other
+            if queue == SYNC:
+                self.cause[index] = cause
+                heapq.heappush(self.events, (when, REQUEST, index))
+                continue
+            arrival = self._issue(index, queue, when, cause)
+            following = follower[index]
+            if following >= 0:
+                waiting[following] -= 1
+                if not waiting[following]:
+                    ready.append(following)
+            if arrival >= 0:
+                heapq.heappush(self.events, (arrival, ARRIVAL, index))
+                continue
+            for other in after[index]:
+                waiting[other] -= 1
+                if not waiting[other]:
+                    ready.append(other)
+
     def _handle(self, when: int, kind: int, index: int) -> None:
+        """One event of the DMA side: a trigger is ready, Sync is free, a transfer begins."""
         if kind == ARRIVAL:
             self._transfer(index, when)
             self._release(index)
             return
         if kind == REQUEST:
             heapq.heappush(self.pending, index)
-            if self.queue_free[SYNC] > when or self.granting:
-                if not self.granting:
-                    self.granting = True
-                    heapq.heappush(self.events, (self.queue_free[SYNC], GRANT, 0))
+            if self.granting:
+                return
+            if self.queue_free[SYNC] > when:
+                self.granting = True
+                heapq.heappush(self.events, (self.queue_free[SYNC], GRANT, 0))
                 return
         self.granting = False
         index = heapq.heappop(self.pending)
-        arrival = self._issue(index, when)
+        arrival = self._issue(index, SYNC, when, self.cause[index])
         if arrival >= 0:
             heapq.heappush(self.events, (arrival, ARRIVAL, index))
         else:
@@ -172,11 +200,6 @@ class _Simulation:
         if self.pending:
             self.granting = True
             heapq.heappush(self.events, (self.queue_free[SYNC], GRANT, 0))
-
-    def _request(self, index: int) -> int:
-        """When a trigger's operands are ready; remembers which one was last."""
-        ready, self.cause[index] = self._operands_ready(index, SYNC)
-        return ready
 
     def _release(self, index: int) -> None:
         """The result is timed: followers that waited for nothing else become ready."""
@@ -186,54 +209,44 @@ class _Simulation:
             if not waiting[other]:
                 ready.append(other)
 
-    def _graph(self) -> tuple[list[int], Sequence[list[int]], list[int]]:
+    def _graph(self) -> None:
+        """Successors and counts of predecessors; compute queues are chains of their own."""
         count = len(self.template)
-        waiting = [len(b) for b in self.before]
-        after: list[list[int]] = [[] for _ in range(count)]
+        self.waiting = waiting = [len(b) for b in self.before]
+        self.after = after = [[] for _ in range(count)]
         for index, earlier in enumerate(self.before):
             for other in earlier:
                 after[other].append(index)
-        next_in_queue = [NO_CAUSE] * count
+        self.follower = follower = [NO_CAUSE] * count
         latest = [NO_CAUSE] * len(QUEUES)
         for index, queue in enumerate(self.queue):
             previous = latest[queue]
             if previous >= 0 and queue != SYNC:
-                next_in_queue[previous] = index
+                follower[previous] = index
                 waiting[index] += 1
             latest[queue] = index
-        return waiting, after, next_in_queue
+        self.ready = [i for i in range(count - 1, -1, -1) if waiting[i] == 0]
 
-    def _operands_ready(self, index: int, queue: int) -> tuple[int, int]:
-        """When the last predecessor's result can be used here, and which one it is."""
-        ready, cause = 0, NO_CAUSE
-        done, queues, timing = self.done, self.queue, self.timing
-        for other in self.before[index]:
-            when = done[other]
-            if self.is_dma[self.template[other]]:
-                when += timing.dma_hop_ps
-            elif queues[other] != queue:
-                when += timing.hop_ps
-            if when > ready:
-                ready, cause = when, other
-        return ready, cause
-
-    def _issue(self, index: int, granted: int = -1) -> int:
+    def _issue(self, index: int, queue: int, ready: int, cause: int) -> int:
         """Place an instruction on its queue; the arrival time of its transfer, or -1."""
-        queue = self.queue[index]
-        cost = self.costs[self.template[index]]
-        start = self.queue_free[queue]
-        ready, cause = granted, self.cause[index]
-        if granted < 0:
-            ready, cause = self._operands_ready(index, queue)
-        if ready > start:
+        issue, latency, load, table, transfer = self.plans[self.template[index]]
+        free = self.queue_free[queue]
+        if ready > free:
             start = ready
         else:
-            cause = self.queue_last[queue]
-        issue, latency = cost.issue_ps, cost.latency_ps
+            start, cause = free, self.queue_last[queue]
         if queue == TENSOR:
-            start, issue, latency = self._tensor_issue(start, ready, cost)
-        elif cost.table is not None and cost.table != self.table:
-            self.table = cost.table
+            loaded = (self.tensor_start if self.tensor_start > ready else ready) + load
+            if loaded > start:
+                start = loaded
+            rested = start - free > self.timing.warmup_idle_ps or not self.tensor_used
+            self.tensor_start = start
+            if rested or start < self.warm_at:
+                slow = self._half_rate(start, issue, rested)
+                latency += slow - issue
+                issue = slow
+        elif table is not None and table != self.table:
+            self.table = table
             self.queue_busy[queue] += self.timing.table_load_ps
             start += self.timing.table_load_ps
         self.start[index] = self.data_start[index] = start
@@ -242,67 +255,73 @@ class _Simulation:
         self.queue_busy[queue] += issue
         self.queue_last[queue] = index
         self.cause[index] = cause
-        if cost.transfer is not None:
+        if transfer is not None:
             return end
         self.done[index] = start + latency
+        self.visible[index] = start + latency + self.timing.hop_ps
         return -1
 
-    def _tensor_issue(self, start: int, ready: int, cost: Cost) -> tuple[int, int, int]:
-        """TensorE: the weight load hides under the multiply before; half rate after idling."""
+    def _half_rate(self, start: int, issue: int, rested: bool) -> int:
+        """Issue interval of a multiply while TensorE's start-up limit is in force."""
         timing = self.timing
-        loaded = max(self.tensor_start, ready) + cost.load_ps
-        start = max(start, loaded)
-        if not self.tensor_used or start - self.queue_free[TENSOR] > timing.warmup_idle_ps:
-            self.warm_from = start
-        self.tensor_used = True
-        self.tensor_start = start
-        issue = cost.issue_ps
-        cold_left = self.warm_from + timing.warmup_ps - start
-        if cold_left > 0:
-            cold_need = issue / timing.warmup_rate
-            if cold_need <= cold_left:
-                issue = round(cold_need)
-            else:  # part of it runs before the limit is lifted
-                issue = round(cold_left + (issue - cold_left * timing.warmup_rate))
-        return start, issue, cost.latency_ps + issue - cost.issue_ps
+        if rested:
+            self.tensor_used = True
+            self.warm_at = start + timing.warmup_ps
+        cold_left = self.warm_at - start
+        if cold_left <= 0:
+            return issue
+        cold_need = issue / timing.warmup_rate
+        if cold_need <= cold_left:
+            return round(cold_need)
+        # part of it runs after the limit is lifted
+        return round(cold_left + (issue - cold_left * timing.warmup_rate))
 
     def _transfer(self, index: int, arrival: int) -> None:
         """Serve a DMA: least-loaded engines first, all behind one HBM server."""
-        transfer = self.costs[self.template[index]].transfer
-        assert transfer is not None  # noqa: S101 - only transfers are pushed on the heap
+        number = self.template[index]
+        transfer = self.plans[number][4]
+        assert transfer is not None
         begin = arrival + transfer.fixed_ps
-        free = self.engine_free
-        used = transfer.engines
-        chosen: Sequence[int] = range(len(free))
-        if used < len(free):
-            chosen = sorted(chosen, key=free.__getitem__)[:used]
-        end = 0
-        first = None
-        for engine in chosen:
-            at = free[engine] if free[engine] > begin else begin
-            first = at if first is None or at < first else first
-            free[engine] = at + transfer.service_ps
-            if free[engine] > end:
-                end = free[engine]
-        first = begin if first is None else first
-        if transfer.hbm_bytes:
-            moved = round(transfer.hbm_bytes * PS_PER_NS / self.timing.hbm_bytes_per_ns)
-            self.hbm_free = max(self.hbm_free, first) + moved
+        if transfer.engines >= len(self.engine_free) and self.level_free is not None:
+            first = self.level_free if self.level_free > begin else begin
+            end = self.level_free = first + transfer.service_ps
+        else:
+            first, end = self._serve(transfer.engines, transfer.service_ps, begin)
+        moved = self.moved_ps[number]
+        if moved:
+            hbm = self.hbm_free if self.hbm_free > first else first
+            self.hbm_free = hbm + moved
             if self.hbm_free > end:
                 end = self.hbm_free
         self.data_start[index] = first
         self.done[index] = end
-        self.dma_busy += transfer.service_ps * used
-        self.dma_active += max(0, end - max(first, self.dma_active_until))
-        self.dma_active_until = max(self.dma_active_until, end)
+        self.visible[index] = self.done[index] + self.timing.dma_hop_ps
+        self.dma_busy += transfer.service_ps * transfer.engines
+        if end > self.dma_active_until:
+            self.dma_active += end - max(first, self.dma_active_until)
+            self.dma_active_until = end
+
+    def _serve(self, engines: int, service_ps: int, begin: int) -> tuple[int, int]:
+        """Start and end on the ``engines`` that are free first."""
+        free = self.engine_free
+        if self.level_free is not None:
+            free[:] = [self.level_free] * len(free)
+        chosen: Sequence[int] = range(len(free))
+        if engines < len(free):
+            chosen = sorted(chosen, key=free.__getitem__)[:engines]
+        starts = [max(free[engine], begin) for engine in chosen]
+        for engine, at in zip(chosen, starts, strict=True):
+            free[engine] = at + service_ps
+        self.level_free = free[0] if len(set(free)) == 1 else None
+        return min(starts), max(starts) + service_ps
 
     def _result(self) -> Schedule:
         def column(values: list[int]) -> Array:
             return np.array(values, np.int64)
 
         queue = column(self.queue)
-        dma = np.array([self.is_dma[t] for t in self.template], bool)
-        queue[dma] += DMA_READER
+        is_dma = [plan[4] is not None for plan in self.plans]
+        queue[np.array([is_dma[t] for t in self.template], bool)] += DMA_READER
         return Schedule(
             column(self.start), column(self.issue_end), column(self.data_start),
             column(self.done), column(self.cause), queue, self.queue_busy, self.dma_busy,

@@ -7,13 +7,25 @@ from typing import Any, Final
 from tenzing.errors import KernelError
 from tenzing.isa import REGISTRY, Engine
 from tenzing.isa.enums import (
+    dge_mode,
+    dma_engine,
+    matmul_perf_mode,
     nc_version,
-)  # fmt: skip
+    oob_mode,
+    reduce_cmd,
+)
 from tenzing.machine import active_core
 from tenzing.nki.emit import surface_function
 from tenzing.nki.tensor import NkiTensor
 
 __tenzing_internal__ = True
+
+__all__ = [
+    *REGISTRY, "VirtualRegister", "dge_mode", "dma_engine", "engine", "get_nc_sub_version",
+    "get_nc_version", "gpsimd_engine", "matmul_perf_mode", "nc_version", "oob_mode", "reduce_cmd",
+    "register_alloc", "register_load", "register_move", "scalar_engine", "tensor_engine",
+    "unknown_engine", "vector_engine",
+]  # fmt: skip
 
 engine = Engine
 tensor_engine: Final = Engine.tensor

@@ -21,6 +21,7 @@ class NkiTensor(View):
     """A tensor in HBM, SBUF or PSUM; on chip dim 0 is the partition dim."""
 
     __slots__ = ()
+    __array_ufunc__ = None  # a NumPy scalar on the left leaves the operation to the tile
 
     # -- what it is -------------------------------------------------------------------------
 

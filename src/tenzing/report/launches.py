@@ -163,7 +163,7 @@ def _bill_json(bill: Bill | None) -> dict[str, Any] | None:
         "usd_per_hour": bill.usd_per_hour,
         "usd_per_million": bill.usd_per_million,
         "term": bill.term,
-        "price_date": bill.price_date,
+        "price_date": str(bill.price_date),
         "price_source": bill.price_source,
     }
 
@@ -256,7 +256,7 @@ def _comparison_row(target: str, kernel: KernelResult) -> dict[str, Cell]:
         "per second": bill.items_per_s if bill else None,
         "$ per million": bill.usd_per_million if bill else None,
         "price": f"{bill.term.replace('_', ' ')} {bill.price_date}" if bill and priced else None,
-        "fits": "no" if kernel.findings else "yes",
+        "findings": len(kernel.findings),
     }
 
 

@@ -59,7 +59,8 @@ def test_rounding_agrees_with_ml_dtypes(name: str) -> None:
 @pytest.mark.parametrize("name", SMALL_FLOATS)
 def test_rounding_picks_the_nearest_and_the_even_one_on_a_tie(name: str) -> None:
     kind = numerics.dtype(name)
-    values = np.unique(every_pattern(kind).astype(np.float64))
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        values = np.unique(every_pattern(kind).astype(np.float64))
     values = values[np.isfinite(values)]
     middles = (values[1:] + values[:-1]) / 2  # exact in float64 and in float32
     found = numerics.round_to(middles.astype(np.float32), name).astype(np.float64)
@@ -88,11 +89,7 @@ def test_tfloat32_keeps_ten_mantissa_bits() -> None:
     half = np.float32(1 + 2.0**-11)
     assert numerics.round_to(half, "tfloat32") == 1
     assert numerics.round_to(np.float32(1 + 3 * 2.0**-11), "tfloat32") == np.float32(1 + 2.0**-9)
-    assert numerics.round_to(np.float32(3.4e38), "tfloat32") == np.float32(3.4e38).view(
-        np.uint32
-    ).__and__(np.uint32(0xFFFFE000)).view(np.float32) or np.isinf(
-        numerics.round_to(np.float32(3.4028235e38), "tfloat32")
-    )
+    assert np.isinf(numerics.round_to(np.float32(3.4028235e38), "tfloat32"))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +174,9 @@ def test_the_same_dtype_is_a_copy_of_bits_whatever_the_strides(name: str) -> Non
     assert target.tobytes() == source[::2].tobytes()
 
 
-@pytest.mark.parametrize("name", [n for n, k in numerics.DTYPES.items() if not numerics.is_packed(k)])
+@pytest.mark.parametrize(
+    "name", [n for n, k in numerics.DTYPES.items() if not numerics.is_packed(k)]
+)
 def test_strided_targets_and_sources_and_broadcasts(name: str) -> None:
     kind = numerics.dtype(name)
     values = np.random.default_rng(2).standard_normal((10, 12)).astype(np.float32) * 9
@@ -186,7 +185,9 @@ def test_strided_targets_and_sources_and_broadcasts(name: str) -> None:
     numerics.store(target, values[::2, 1::3].T)
     assert same(numerics.f32(target), plain)
     numerics.store(target, values[:4, :1])
-    assert same(numerics.f32(target), np.broadcast_to(numerics.round_to(values[:4, :1], name), (4, 5)))
+    assert same(
+        numerics.f32(target), np.broadcast_to(numerics.round_to(values[:4, :1], name), (4, 5))
+    )
     numerics.store(target, 1.0)
     assert np.all(numerics.f32(target) == 1)
     single = np.zeros((), kind)

@@ -91,10 +91,17 @@ def f32(value: object) -> Float32:
             return convert(value)
         if is_packed(kind):
             raise UsageError(f"{name(kind)} packs four elements; unpack them first")
-        return value.astype(np.float32)
+        return _narrow(value)
     if isinstance(value, np.generic):
         return f32(np.asarray(value))
-    return np.asarray(value, np.float64).astype(np.float32)
+    return _narrow(np.asarray(value, np.float64))
+
+
+def _narrow(value: Array) -> Float32:
+    if value.dtype.kind != "f":
+        return value.astype(np.float32)
+    with np.errstate(over="ignore"):
+        return value.astype(np.float32)
 
 
 # --- rounding on write ------------------------------------------------------------------------
@@ -136,7 +143,7 @@ def _write_bool(target: Array, value: Float32) -> None:
 
 def _write_integer(target: Array, value: Float32) -> None:
     limits = np.iinfo(target.dtype)
-    rounded = np.rint(value)
+    rounded = np.asarray(np.rint(value))
     lost = np.isnan(rounded)
     if lost.any():
         rounded = np.where(lost, np.float32(0), rounded)
@@ -277,6 +284,7 @@ def _four_bit_codes(elements: Float32) -> NDArray[np.uint8]:
     # a tie belongs to the even code
     tie = (code < len(middles)) & (size == middles[np.minimum(code, len(middles) - 1)])
     code = np.where(tie & (code % 2 == 1), code + 1, code)
-    sign = np.signbit(elements).astype(np.uint8) << (NIBBLE - 1)
-    whole: NDArray[np.uint8] = code.astype(np.uint8) | sign
-    return whole
+    sign = np.signbit(elements).astype(np.uint8)
+    sign <<= NIBBLE - 1
+    sign |= code.astype(np.uint8)
+    return sign

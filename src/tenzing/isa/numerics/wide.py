@@ -23,10 +23,10 @@ def in_float64(compute: Compute, values: Float32) -> Float32:
     ``compute`` is a ufunc or works on 1-D float64 arrays of any length.
     """
     if isinstance(compute, np.ufunc):
-        result = np.empty(values.shape, np.float32)
+        same_shape = np.empty(values.shape, np.float32)
         # NumPy converts through a small buffer of its own
-        compute(values, dtype=np.float64, out=result, casting="unsafe")
-        return result
+        compute(values, dtype=np.float64, out=same_shape, casting="unsafe")
+        return same_shape
     source = np.ascontiguousarray(values).reshape(-1)
     result = np.empty(source.size, np.float32)
     for start in range(0, source.size, CHUNK):
