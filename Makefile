@@ -58,7 +58,8 @@ fix: $(STAMP)-check ## apply what the linter and the formatter can do alone
 bench: $(STAMP)-core benchmarks/run.py ## the simulator's own speed
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
-docs: $(STAMP)-core tools/docs.py ## regenerate docs/reference from the code and the facts
+docs: $(STAMP)-core ## regenerate docs/reference and the stubs from the code and the facts
+	$(BIN)/python tools/stubs.py $(ARGS)
 	$(BIN)/python tools/docs.py $(ARGS)
 
 golden: $(STAMP)-test $(TORCH_STAMP) ## rewrite tests/golden; review the difference as code

@@ -3,10 +3,11 @@
     tenzing run examples/kernels/attention.py
 """
 
-import nki
 import nki.isa as nisa
 import nki.language as nl
 import numpy as np
+
+import nki
 
 
 @nki.jit

@@ -3,17 +3,18 @@
     tenzing run examples/kernels/layernorm.py
 """
 
-import nki
 import nki.isa as nisa
 import nki.language as nl
 import numpy as np
+
+import nki
 
 EPSILON = 1e-5
 
 
 @nki.jit
 def layernorm(x, weight, bias):
-    """``(x - mean) / sqrt(var + eps) * weight + bias``; rows a multiple of 128, at most 512 wide."""
+    """``(x - mean) / sqrt(var + eps) * weight + bias``; rows a multiple of 128, 512 wide at most."""
     rows, columns = x.shape
     partitions = nl.tile_size.pmax
     out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)

@@ -3,9 +3,10 @@
     tenzing run examples/kernels/softmax.py
 """
 
-import nki
 import nki.language as nl
 import numpy as np
+
+import nki
 
 
 @nki.jit

@@ -9,7 +9,7 @@ from tests.isa.cases import CASES, LARGEST, MODULES, NEEDS, Case, supported, unw
 from tenzing import facts
 from tenzing.facts import Chip
 from tenzing.isa import numerics
-from tenzing.isa.instruction import REGISTRY, Engine, Instruction
+from tenzing.isa.instruction import REGISTRY, AttrSpec, Engine, Instruction
 from tenzing.isa.operand import Layout, Space
 
 MINE = sorted(n for n, kind in REGISTRY.items() if kind.__module__ in {m.__name__ for m in MODULES})
@@ -137,6 +137,15 @@ def test_a_missing_operand_is_named(name: str, chip: Chip) -> None:
         if not spec.optional and not spec.has_default:
             texts = changed(template, **{operand: None}).broken_rules(chip)
             assert f"{operand} is missing; give a tile" in texts
+
+
+def test_a_missing_attribute_is_named(name: str, chip: Chip) -> None:
+    """No operator, axis or number, and no traceback: a sentence (tensor_scalar may do without)."""
+    template = example(name, chip, 16).template
+    for attribute, spec in template.specs.items():
+        if isinstance(spec, AttrSpec) and not spec.has_default and template.nki != "tensor_scalar":
+            texts = changed(template, **{attribute: None}).broken_rules(chip)
+            assert any(t.startswith(f"{attribute} is ") for t in texts)
 
 
 def test_other_partitions_are_refused(name: str, chip: Chip) -> None:

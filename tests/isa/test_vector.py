@@ -318,3 +318,14 @@ def test_reciprocal_is_division() -> None:
     np.testing.assert_array_equal(got, np.float32(1) / data)
     big = sbuf(F32, 128, 100)
     assert cycles(build("reciprocal", dst=big, data=big), TRN2) == pytest.approx(800, abs=1)
+
+
+def test_reciprocal_and_rsqrt_rates_and_the_stride_penalty() -> None:
+    far = Layout.of(Space.SBUF, F32, (128, 100), (16384, 16), 16384)
+    slow = build("reciprocal", dst=sbuf(F32, 128, 100), data=far)
+    assert cycles(slow, TRN2) == pytest.approx(1600, abs=1)
+    big = sbuf(F32, 128, 1000)
+    assert cycles(ts("rsqrt", 0, big), TRN2, "gpsimd") == pytest.approx(4000, abs=1)
+    assert cycles(ts("add", 1.0, big, engine=Engine.gpsimd), TRN2, "gpsimd") == pytest.approx(
+        1000, abs=1
+    )

@@ -326,3 +326,16 @@ def test_exponential_runs_at_four_times_the_rate_of_scalar() -> None:
     assert 3.5 < scalar / vector < 4.5
     texts = build("exponential", dst=big, src=big, reduce_init=1.0).broken_rules(TRN3)
     assert texts == ["reduce_init goes with reduce_cmd.load_reduce, and only with it"]
+
+
+def test_bfloat16_add_reduces_two_per_cycle_on_v2_only() -> None:
+    big = sbuf(BF16, 128, 1024)
+    for chip, factor in ((TRN1, 2), (TRN2, 1)):
+        times = [
+            build("tensor_reduce", dst=sbuf(dtype, 128, 1), op=op, data=big, axis=1).cost(chip)
+            for dtype, op in ((BF16, "add"), (F32, "add"), (BF16, "minimum"))
+        ]
+        overhead = chip.number("vector.interval_overhead_cycles")
+        clock = chip.number("vector.clock_ghz")
+        rates = [t.issue_ps * clock / 1000 - overhead for t in times]
+        assert rates == pytest.approx([1024 / factor, 1024, 1024], abs=1)

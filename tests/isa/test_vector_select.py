@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.isa.cases import BF16, F32, U8, U16, U32, build, psum, sbuf, values
 
 from tenzing import facts
+from tenzing.errors import UsageError
 from tenzing.isa.enums import reduce_cmd
 from tenzing.isa.vector_select import FLOAT32_MIN
 
@@ -198,3 +199,12 @@ def test_select_reduce_rules() -> None:
         "on_true and predicate cannot both be in PSUM",
         "reduce_cmd is load_reduce; allowed: idle, reset_reduce, reduce",
     ]
+
+
+def test_attributes_of_the_wrong_type_are_refused_in_words() -> None:
+    with pytest.raises(UsageError, match=r"shuffle_mask is a list of partitions; got 3"):
+        build("nc_stream_shuffle", dst=TILE, src=TILE, shuffle_mask=3)
+    with pytest.raises(UsageError, match=r"axis is a dim or several; got 'x'"):
+        build("tensor_reduce", dst=COLUMN, op="add", data=TILE, axis="x")
+    with pytest.raises(UsageError, match="not an ALU operator"):
+        build("tensor_tensor", dst=TILE, data1=TILE, data2=TILE, op="plus")

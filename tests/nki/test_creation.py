@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.nki.kernels_for_tests import ones, run
 
 from tenzing import nki
 from tenzing.errors import KernelError
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
-
-from .kernels_for_tests import ones, run
 
 F32 = np.float32
 

@@ -7,12 +7,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from tests.nki.kernels_for_tests import ones, programs, run
 
 from tenzing import nki
 from tenzing.errors import KernelError
 from tenzing.nki import language as nl
-
-from .kernels_for_tests import ones, programs, run
 
 F32 = np.float32
 BF16 = ml_dtypes.bfloat16

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.nki.kernels_for_tests import ones, programs, run
 
 from tenzing.errors import KernelError
 from tenzing.nki import language as nl
-
-from .kernels_for_tests import ones, programs, run
 
 F32 = np.float32
 

@@ -62,7 +62,7 @@ def _bill(name: str, latency_ps: int, items: int, hbm_bytes_moved: int) -> Bill:
     if price is None:
         return Bill(name, cores, rate, None, None, "unknown", "", "")
     per_million = price.usd_per_hour / SECONDS_PER_HOUR / rate * MILLION
-    return Bill(name, cores, rate, price.usd_per_hour, per_million, price.term, price.date,
+    return Bill(name, cores, rate, price.usd_per_hour, per_million, price.term, str(price.date),
                 price.source)  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, ClassVar, Final
 
 from tenzing.facts import Chip
+from tenzing.isa import numerics
 from tenzing.isa.operand import Array, DType, Layout, Space
 from tenzing.units import cycles_to_ps
 
@@ -96,8 +97,9 @@ class OperandSpec:
         if layout.space not in self.spaces:
             allowed = " or ".join(space.name for space in self.spaces)
             yield f"{name} is in {layout.space.name}; allowed: {allowed}"
-        if self.dtypes and layout.dtype.name not in self.dtypes:
-            yield f"{name} has dtype {layout.dtype.name}; allowed: {', '.join(self.dtypes)}"
+        dtype = numerics.name(layout.dtype)
+        if self.dtypes and dtype not in self.dtypes:
+            yield f"{name} has dtype {dtype}; allowed: {', '.join(self.dtypes)}"
         if not layout.space.on_chip:
             return
         limit = chip.integer(self.partitions_fact)
@@ -212,7 +214,7 @@ class Instruction:
         """The engine taken when the user named none."""
         return self.engines[0]
 
-    def compute(self, **values: Any) -> Any:
+    def compute(self, *registers: EngineState, **values: Any) -> Any:
         """The meaning: typed arrays of the read operands in, values of the written ones out.
 
         Keyword arguments are the names of read and updated operands (arrays, or the number the

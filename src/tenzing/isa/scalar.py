@@ -31,6 +31,7 @@ from tenzing.isa.streaming import (
     MINIMUM,
     MULTIPLY,
     SUBTRACT,
+    absent,
     accumulate,
     apply,
     column,
@@ -117,6 +118,9 @@ class Activation(
 
     def limits(self, chip: Chip) -> Iterator[str]:
         """Equal sizes; column operands; a sum is the only reduction."""
+        if missing := absent(self, "op"):
+            yield from missing
+            return
         yield from same_free(self.dst, self.data, "dst/data")
         yield from scale_bias(chip, self)
         yield from column(self.reduce_res, self.data, "reduce_res")
@@ -160,6 +164,9 @@ class ActivationReduce(
 
     def limits(self, chip: Chip) -> Iterator[str]:
         """Equal sizes; column operands; a sum is the only reduction."""
+        if missing := absent(self, "op", "reduce_op"):
+            yield from missing
+            return
         yield from same_free(self.dst, self.data, "dst/data")
         yield from scale_bias(chip, self)
         yield from column(self.reduce_res, self.data, "reduce_res")
@@ -204,6 +211,9 @@ class Activate2(
 
     def limits(self, chip: Chip) -> Iterator[str]:
         """Equal sizes; column operands; one of the documented operator pairs."""
+        if missing := absent(self, "op", "op0", "op1"):
+            yield from missing
+            return
         yield from same_free(self.dst, self.data, "dst/data")
         for name in ("imm0", "imm1", "relu_param", "reduce_res"):
             yield from column(getattr(self, name), self.data, name)

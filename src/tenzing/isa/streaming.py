@@ -152,6 +152,11 @@ def bits_only(op: numerics.AluOp, layouts: Iterator[tuple[str, Layout]]) -> Iter
             yield f"{op.name} needs integer tiles; {name} is {layout.dtype.name}"
 
 
+def absent(template: Instruction, *names: str) -> list[str]:
+    """Rule: these parameters are given; checked before any other rule looks at them."""
+    return [f"{n} is missing" for n in names if getattr(template, n) is None]
+
+
 def one_of(op: object, allowed: tuple[numerics.AluOp, ...], name: str) -> Iterator[str]:
     """Rule: operator ``op`` is one of ``allowed``."""
     if op not in allowed:
@@ -238,7 +243,7 @@ def accumulate(
 
 __all__ = [
     "ACCUMULATE_COMMANDS", "ADD", "FP8", "HALF_FLOATS", "IDENTITY", "INT32", "INTEGERS",
-    "MAXIMUM", "MINIMUM", "MULTIPLY", "SUBTRACT", "UNSIGNED", "accumulate", "apply",
+    "MAXIMUM", "MINIMUM", "MULTIPLY", "SUBTRACT", "UNSIGNED", "absent", "accumulate", "apply",
     "bits_only", "column", "commands", "copy_cycles", "float32_column", "gpsimd_reach",
     "is_broadcast", "keep", "not_both_psum", "one_of", "pair_cycles", "per_lane", "registers",
     "rows", "streaming_ps",

@@ -35,6 +35,7 @@ from tenzing.isa.streaming import (
     MULTIPLY,
     SUBTRACT,
     UNSIGNED,
+    absent,
     apply,
     bits_only,
     column,
@@ -49,7 +50,12 @@ from tenzing.isa.streaming import (
 
 POWER: Final = numerics.alu_op("power")
 RSQRT: Final = numerics.alu_op("rsqrt")
-FLOAT_ONLY: Final = tuple(map(numerics.alu_op, ("divide", "power", "mod", "fmod", "average")))
+FLOAT_ONLY: Final = ("divide", "power", "mod", "fmod", "average")
+NATIVE: Final = tuple(  # what GpSimd does in 32-bit integers
+    op
+    for op in numerics.ALU.values()
+    if op.arity > 1 and op.kind != "bitvec" and op.name not in FLOAT_ONLY
+)
 GPSIMD_ONLY: Final = (POWER, RSQRT)  # not on Vector
 SPARED: Final = (ADD, SUBTRACT, MULTIPLY)  # bfloat16 pairs of these run at full rate
 SCALAR_PAIRS: Final = ((MULTIPLY, ADD), (MULTIPLY, None), (ADD, None))
@@ -77,7 +83,7 @@ class TensorTensor(Instruction, nki="tensor_tensor", engines=(Engine.vector, Eng
         integers = all(
             isinstance(x, Layout) and x.dtype.name in INT32 and x.space is Space.SBUF for x in tiles
         )
-        return integers and self.op.kind != "bitvec" and self.op not in FLOAT_ONLY
+        return integers and self.op in NATIVE
 
     def default_engine(self, chip: Chip) -> Engine:
         """GpSimd for power and for 32-bit integers within SBUF, Vector for the rest."""
@@ -86,6 +92,9 @@ class TensorTensor(Instruction, nki="tensor_tensor", engines=(Engine.vector, Eng
 
     def limits(self, chip: Chip) -> Iterator[str]:
         """Equal sizes; not both inputs in PSUM; each operator on an engine that has it."""
+        if missing := absent(self, "op"):
+            yield from missing
+            return
         yield from same_free(self.data1, self.data2, "data1/data2")
         yield from same_free(self.dst, self.data1, "dst/data1")
         yield from not_both_psum(self.data1, self.data2, "data1/data2")
@@ -326,6 +335,9 @@ class ScalarTensorTensor(Instruction, nki="scalar_tensor_tensor", engines=(Engin
 
     def limits(self, chip: Chip) -> Iterator[str]:
         """Equal sizes; arithmetic operators Vector has; not both tiles in PSUM."""
+        if missing := absent(self, "op0", "op1"):
+            yield from missing
+            return
         yield from same_free(self.data, self.operand1, "data/operand1")
         yield from same_free(self.dst, self.data, "dst/data")
         yield from column(self.operand0, self.data, "operand0")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, SupportsIndex
 
 import numpy as np
 
+from tenzing.errors import UsageError
 from tenzing.facts import Chip
 from tenzing.isa import numerics
 from tenzing.isa.enums import reduce_cmd as Command
@@ -32,6 +33,7 @@ from tenzing.isa.streaming import (
     MINIMUM,
     MULTIPLY,
     SUBTRACT,
+    absent,
     accumulate,
     apply,
     bits_only,
@@ -54,6 +56,8 @@ REDUCE_OPS: Final = (ADD, MULTIPLY, MAXIMUM, MINIMUM)
 def axes(value: int | Sequence[int]) -> tuple[int, ...]:
     """Reduction axes as a tuple of integers."""
     values = value if isinstance(value, list | tuple) else (value,)
+    if not all(isinstance(v, SupportsIndex) for v in values):
+        raise UsageError("axis is a dim or several", got=repr(value), allowed="integers")
     return tuple(operator.index(v) for v in values)
 
 
@@ -88,6 +92,9 @@ class TensorReduce(
 
     def limits(self, chip: Chip) -> Iterator[str]:
         """Last consecutive free dims; the destination holds what is left of each partition."""
+        if missing := absent(self, "op", "axis"):
+            yield from missing
+            return
         ndim = len(self.data.shape)
         if self.reduced != tuple(range(ndim - len(self.axis), ndim)) or not self.axis:
             yield f"axis is {self.axis}; the last consecutive dims of {ndim} are needed"
@@ -155,6 +162,9 @@ class TensorScalarReduce(
 
     def limits(self, chip: Chip) -> Iterator[str]:
         """Equal sizes; column operands; arithmetic operators; documented register commands."""
+        if missing := absent(self, "op0", "reduce_op"):
+            yield from missing
+            return
         yield from same_free(self.dst, self.data, "dst/data")
         for name in ("operand0", "reduce_res", "reduce_init"):
             yield from column(getattr(self, name), self.data, name)

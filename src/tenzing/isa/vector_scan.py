@@ -31,6 +31,7 @@ from tenzing.isa.streaming import (
     MINIMUM,
     MULTIPLY,
     SUBTRACT,
+    absent,
     apply,
     column,
     commands,
@@ -73,6 +74,9 @@ class TensorScalarCumulative(
 
     def limits(self, chip: Chip) -> Iterator[str]:
         """Equal sizes; column operands in float32; documented operators and commands."""
+        if missing := absent(self, "op0", "op1"):
+            yield from missing
+            return
         yield from same_free(self.dst, self.src, "dst/src")
         for name in ("imm0", "imm1"):
             yield from column(getattr(self, name), self.src, name)
@@ -123,6 +127,9 @@ class TensorTensorScan(Instruction, nki="tensor_tensor_scan", engines=(Engine.ve
 
     def limits(self, chip: Chip) -> Iterator[str]:
         """Equal sizes; a column or number to start from; binary arithmetic operators."""
+        if missing := absent(self, "op0", "op1"):
+            yield from missing
+            return
         yield from same_free(self.data0, self.data1, "data0/data1")
         yield from same_free(self.dst, self.data0, "dst/data0")
         yield from column(self.initial, self.data0, "initial")

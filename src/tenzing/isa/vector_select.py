@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, SupportsFloat, SupportsIndex
 
 import numpy as np
 
+from tenzing.errors import UsageError
 from tenzing.facts import Chip
 from tenzing.isa import numerics
 from tenzing.isa.enums import reduce_cmd as Command
@@ -27,6 +28,7 @@ from tenzing.isa.instruction import (
 )
 from tenzing.isa.streaming import (
     MAXIMUM,
+    absent,
     accumulate,
     column,
     commands,
@@ -137,7 +139,7 @@ class NcMatchReplace8(Instruction, nki="nc_match_replace8", engines=(Engine.vect
     dst: Layout = writes()
     data: Layout = reads(free_fact="vector.free_max_max8")
     vals: Layout = reads()
-    imm: float = attr()
+    imm: Any = attr()
     dst_idx: Layout | None = writes(dtypes=INDEX_DTYPES, optional=True)
 
     def limits(self, chip: Chip) -> Iterator[str]:
@@ -146,6 +148,8 @@ class NcMatchReplace8(Instruction, nki="nc_match_replace8", engines=(Engine.vect
         yield from same_free(self.dst, self.data, "dst/data")
         yield from eight(self.vals, self.data, "vals")
         yield from eight(self.dst_idx, self.data, "dst_idx")
+        if not isinstance(self.imm, SupportsFloat):
+            yield f"imm is {self.imm!r}; a number is needed"
 
     def compute(self, data: Array, vals: Array) -> dict[str, Array]:  # type: ignore[override]
         """Comparison in float32; every other element keeps its bits."""
@@ -155,7 +159,7 @@ class NcMatchReplace8(Instruction, nki="nc_match_replace8", engines=(Engine.vect
         result = rows(data).copy() if same else values.copy()
         fill = np.empty(1, result.dtype)
         numerics.store(fill, self.imm)
-        lane, place = np.nonzero(found != absent(found.dtype))
+        lane, place = np.nonzero(found != not_found(found.dtype))
         result[lane, found[lane, place]] = fill[0]
         if self.dst_idx is None:
             return {"dst": result}
@@ -166,14 +170,14 @@ class NcMatchReplace8(Instruction, nki="nc_match_replace8", engines=(Engine.vect
         return one_per_cycle(chip, self.data, self.dst)
 
 
-def absent(dtype: Any) -> int:
+def not_found(dtype: Any) -> int:
     """The index that says a value was not found: all ones."""
     return int(np.iinfo(dtype).max)
 
 
 def positions(values: Array, wanted: Array, order: Sequence[int], dtype: Any) -> Array:
     """Index of every wanted value per row, duplicates served in ``order`` of their columns."""
-    result = np.full(wanted.shape, absent(dtype), dtype)
+    result = np.full(wanted.shape, not_found(dtype), dtype)
     for turn, place in enumerate(order):
         target = wanted[:, place : place + 1]
         match = values == target
@@ -189,6 +193,8 @@ def positions(values: Array, wanted: Array, order: Sequence[int], dtype: Any) ->
 
 def shuffle_mask(mask: Sequence[int]) -> tuple[int, ...]:
     """The mask as a tuple of integers."""
+    if not isinstance(mask, list | tuple) or not all(isinstance(m, SupportsIndex) for m in mask):
+        raise UsageError("shuffle_mask is a list of partitions", got=repr(mask), allowed="integers")
     return tuple(operator.index(m) for m in mask)
 
 
@@ -204,6 +210,9 @@ class NcStreamShuffle(Instruction, nki="nc_stream_shuffle", engines=(Engine.vect
 
     def limits(self, chip: Chip) -> Iterator[str]:
         """Equal dtype and row size; a full mask that stays within the rows of the source."""
+        if missing := absent(self, "shuffle_mask"):
+            yield from missing
+            return
         quadrant = chip.integer("sbuf.start_partition_quantum")
         if self.dst.dtype != self.src.dtype:
             yield f"src has dtype {self.src.dtype.name}, dst has {self.dst.dtype.name}"

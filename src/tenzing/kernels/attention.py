@@ -11,6 +11,8 @@ from tenzing.nki import jit
 from tenzing.nki import language as nl
 from tenzing.nki.tensor import NkiTensor
 
+FAR_BELOW = 3e38  # a masked score: its exponential is zero beside any attended one
+
 
 @jit
 def attention(
@@ -23,7 +25,7 @@ def attention(
 ) -> NkiTensor:
     """``softmax(q kT * scale + mask) v``: q, k, v [batch, length, heads, dim]; mask [batch, keys].
 
-    Heads that share a 128-partition block are transposed together; each head's scores
+    A boolean mask is true where a key is attended to; numbers are added to the scores. Heads that share a 128-partition block are transposed together; each head's scores
     [128 queries, keys] are one PSUM tile (keys <= one matmul's moving size times the free banks),
     and the division by the row sum is left to the last step. ``dtype`` is what TensorE multiplies.
     """
@@ -62,8 +64,15 @@ def attention(
 def _mask_tile(mask: NkiTensor, b: int, partitions: int) -> NkiTensor:
     keys = mask.shape[1]
     tile = nl.ndarray((partitions, keys), dtype=mask.dtype, buffer=nl.sbuf)
-    nisa.dma_copy(dst=tile, src=mask.ap([[0, partitions], [1, keys]], offset=b * keys))
-    return tile
+    row = b if mask.shape[0] > 1 else 0
+    nisa.dma_copy(dst=tile, src=mask.ap([[0, partitions], [1, keys]], offset=row * keys))
+    if tile.dtype != nl.bool_:
+        return tile
+    added = nl.ndarray((partitions, keys), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_scalar(
+        dst=added, data=tile, op0=nl.subtract, operand0=1.0, op1=nl.multiply, operand1=FAR_BELOW
+    )
+    return added
 
 
 def _load_heads(x: NkiTensor, b: int, start: int, count: int, dtype: Any) -> NkiTensor:

@@ -15,12 +15,12 @@ from tenzing.isa.operand import Array, Space
 from tenzing.isa.program import Program
 from tenzing.machine.checks import check_addresses
 from tenzing.machine.deps import DMA_READER, QUEUES, analyse_dependencies
-from tenzing.machine.place import Placement, place
+from tenzing.machine.place import Placement, place, storage_bytes
 from tenzing.machine.schedule import Schedule, schedule
 from tenzing.timeline import Timeline
 from tenzing.units import PS_PER_S, ns_to_ps
 
-TRACKS: Final = tuple(engine.name.capitalize() for engine in QUEUES)
+TRACKS: Final = ("Tensor", "Vector", "Scalar", "GpSimd", "Sync")  # in the order of QUEUES
 DMA_TRACK: Final = "DMA"
 TERA: Final = 10**12
 GIGA: Final = 10**9
@@ -158,18 +158,45 @@ class Analysis:
         return self.placement.hbm_bytes
 
     def timeline(self) -> Timeline:
-        """One span per instruction on its engine; transfers on the DMA track."""
+        """Every instruction on its queue, and the data phase of transfers on the DMA track."""
         line = Timeline((*TRACKS, DMA_TRACK))
-        names = [line.intern(t.instruction.nki) for t in self.program.templates]
-        places = [line.intern(str(t.loc or "")) for t in self.program.templates]
+        if not self.program.rows:
+            return line
         template = np.array([row[0] for row in self.program.rows], np.int64)
-        is_dma = self.queue >= DMA_READER
-        start = np.where(is_dma, self.times.data_start_ps, self.start_ps)
-        end = np.where(is_dma, self.done_ps, self.issue_end_ps)
-        track = np.where(is_dma, len(TRACKS), self.queue)
-        if len(template):
-            line.extend(start, end, track, np.array(names)[template], np.array(places)[template])
+        names = np.array([line.intern(t.instruction.nki) for t in self.program.templates])
+        places = np.array([line.intern(str(t.loc or "")) for t in self.program.templates])
+        index = np.arange(len(template))
+        stall = np.array([self._stall_text(line, k) for k in index.tolist()])
+        line.extend(
+            self.start_ps, self.issue_end_ps, self.queue % DMA_READER, names[template],
+            places[template], instruction=index, stall=stall,
+        )  # fmt: skip
+        moves = index[self.queue >= DMA_READER]
+        line.extend(
+            self.times.data_start_ps[moves], self.done_ps[moves],
+            np.full(len(moves), len(TRACKS)), names[template[moves]], places[template[moves]],
+            instruction=moves,
+        )  # fmt: skip
         return line
+
+    def _stall_text(self, line: Timeline, index: int) -> int:
+        cause = int(self.stall[index])
+        if cause < 0:
+            return line.intern("")
+        template = self.program.template(cause)
+        return line.intern(f"after {template.instruction.nki} {template.loc or ''}".rstrip())
+
+    def occupancy(self, space: Space) -> tuple[Array, Array]:
+        """Bytes per partition alive in SBUF or PSUM: times in picoseconds and levels."""
+        first, last = self.placement.first, self.placement.last
+        events: dict[int, int] = defaultdict(int)
+        for storage in self.program.storages:
+            if storage.space is space and first[storage.id] >= 0:
+                need = storage_bytes(storage)
+                events[int(self.start_ps[first[storage.id]])] += need
+                events[int(self.done_ps[last[storage.id]])] -= need
+        times = np.array(sorted(events), np.int64)
+        return times, np.cumsum([events[int(t)] for t in times]).astype(np.int64)
 
     def top_lines(self, count: int = 10) -> list[tuple[Loc, dict[str, int], int]]:
         """Source lines by busy time: place, busy picoseconds by engine, instructions."""

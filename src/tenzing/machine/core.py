@@ -17,6 +17,7 @@ from tenzing.isa import numerics
 from tenzing.isa.instruction import Instruction, OperandSpec
 from tenzing.isa.operand import Array, DType, Layout, Space, Storage, View, resolve_loc
 from tenzing.isa.program import Program, Row, Template, operand_places
+from tenzing.machine.regions import Region, overlap, rectangle
 
 ACTIVE: Final[ContextVar[Core]] = ContextVar("active core")
 INTERNAL: Final = "__tenzing_internal__"  # modules whose frames are never the user's source
@@ -205,12 +206,8 @@ class Core:
             return False
         if (view.offset, view.layout) in written:
             return True
-        start = view.offset % view.layout.pitch
-        end = start + view.layout.free_bytes
-        return any(
-            offset % layout.pitch < end and start < offset % layout.pitch + layout.free_bytes
-            for offset, layout in written
-        )
+        wanted = _region(view.offset, view.layout)
+        return any(overlap(wanted, _region(offset, layout)) for offset, layout in written)
 
     def execute(self, template: Template, views: tuple[View, ...]) -> None:
         """Compute one instruction on the memories."""
@@ -281,6 +278,10 @@ class Core:
         """The user's current source position."""
         frame = self.user_frame(2)
         return resolve_loc((frame.f_code, frame.f_lasti))
+
+
+def _region(offset: int, layout: Layout) -> Region:
+    return Region(offset, layout, rectangle(offset, layout, layout.pitch))
 
 
 def active_core() -> Core:

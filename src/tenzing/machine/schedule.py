@@ -213,7 +213,8 @@ class _Simulation:
         """Successors and counts of predecessors; compute queues are chains of their own."""
         count = len(self.template)
         self.waiting = waiting = [len(b) for b in self.before]
-        self.after = after = [[] for _ in range(count)]
+        after: list[list[int]] = [[] for _ in range(count)]
+        self.after = after
         for index, earlier in enumerate(self.before):
             for other in earlier:
                 after[other].append(index)

@@ -28,10 +28,10 @@ def assign(target: NkiTensor, value: Any) -> None:
     if number is not None:
         fill(target, number)
         return
-    if isinstance(value, Assignable):
-        value.write_into(target)
-        return
     if not isinstance(value, NkiTensor):
+        if isinstance(value, Assignable):
+            value.write_into(target)
+            return
         raise KernelError("only a tile or a number can be assigned to a tile",
                           got=type(value).__name__, where=active_core().here())  # fmt: skip
     core = active_core()

@@ -15,6 +15,8 @@ from tenzing.isa.enums import (
     reduce_cmd,
 )
 from tenzing.machine import active_core
+from tenzing.nki.assign import fill
+from tenzing.nki.creation import current_chip
 from tenzing.nki.emit import surface_function
 from tenzing.nki.tensor import NkiTensor
 
@@ -27,6 +29,7 @@ __all__ = [
     "unknown_engine", "vector_engine",
 ]  # fmt: skip
 
+NkiValidationError = KernelError
 engine = Engine
 tensor_engine: Final = Engine.tensor
 vector_engine: Final = Engine.vector
@@ -70,9 +73,17 @@ def register_load(dst: VirtualRegister, src: NkiTensor) -> None:
     dst.value = 0 if src.data is None else int(src.numpy().reshape(-1)[0])
 
 
+def register_store(dst: NkiTensor, src: int | VirtualRegister) -> None:
+    """Write a register into a one-element tensor; recorded and timed as a fill of that element."""
+    if dst.size != 1:
+        raise KernelError(f"register_store takes one element, got shape {dst.shape}",
+                          where=active_core().here())  # fmt: skip
+    fill(dst, int(src))
+
+
 def get_nc_version() -> nc_version:
     """Generation of the target NeuronCore."""
-    return nc_version(active_core().chip.generation)
+    return nc_version(current_chip().generation)
 
 
 def get_nc_sub_version() -> int:

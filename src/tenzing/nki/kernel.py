@@ -291,13 +291,13 @@ def _as_numpy(value: Any) -> Array | None:
         tensor = value.detach().cpu().contiguous()
         torch = sys.modules["torch"]
         dtype = numerics.dtype(str(tensor.dtype))
-        if dtype.kind == "V" or dtype.name not in np.sctypeDict:
+        if dtype.isbuiltin != 1:  # one of ml_dtypes': torch hands out its bits
             bits = torch.uint8 if dtype.itemsize == 1 else torch.int16
             return np.asarray(tensor.view(bits).numpy()).view(dtype)
         return np.asarray(tensor.numpy())
-    if hasattr(value, "__array__") and hasattr(value, "dtype") and not isinstance(value, np.generic):
-        return np.asarray(value)
-    return None
+    if isinstance(value, np.generic) or not hasattr(value, "dtype"):
+        return None
+    return np.asarray(value) if hasattr(value, "__array__") else None
 
 
 def _to_user(tensor: NkiTensor, torch_like: bool) -> Any:
@@ -307,11 +307,10 @@ def _to_user(tensor: NkiTensor, torch_like: bool) -> Any:
     if not torch_like:
         return array
     torch = sys.modules["torch"]
-    name = {"bool": "bool"}.get(array.dtype.name, array.dtype.name)
-    if array.dtype.name in np.sctypeDict:
+    if array.dtype.isbuiltin == 1:
         return torch.from_numpy(array)
     bits = array.view(np.uint8 if array.dtype.itemsize == 1 else np.int16)
-    return torch.from_numpy(bits).view(getattr(torch, name))
+    return torch.from_numpy(bits).view(getattr(torch, array.dtype.name))
 
 
 def _map(value: Any, function: Callable[[NkiTensor], Any]) -> Any:

@@ -1,6 +1,7 @@
 """Activation functions against the standard library and against their own derivatives."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -220,13 +221,14 @@ def test_what_stands_for_a_function(given: object, name: str) -> None:
 
 @pytest.mark.parametrize("given", ["swish2", None, 3, np.cosh, lambda x: x])
 def test_what_does_not(given: object) -> None:
-    with pytest.raises(UsageError, match="not an activation function; got .*; allowed: copy"):
+    with pytest.raises(UsageError, match=r"not an activation function; got .*; allowed: copy"):
         numerics.activation(given)
 
 
 def test_tables_and_exactness() -> None:
     free = {name for name, function in ACTIVATION.items() if function.table is None}
     assert free == {"copy", "square", "relu", "prelu", "abs", "sign"}
+    assert all(pickle.loads(pickle.dumps(f)) is f for f in ACTIVATION.values())
     assert all(f.table in (None, f.name) for f in ACTIVATION.values())
     assert all((f.exactness == "exact") == (f.table is None) for f in ACTIVATION.values())
     assert ACTIVATION["log"].valid_range == (2.0**-64, 2.0**64)

@@ -1,5 +1,7 @@
 """ALU operators against NumPy, plain Python and the documented ties."""
 
+import pickle
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -193,12 +195,13 @@ def test_what_stands_for_an_operator(given: object, name: str) -> None:
 
 @pytest.mark.parametrize("given", ["ad", None, 3, lambda a, b: a, np.linspace, len])
 def test_what_does_not(given: object) -> None:
-    with pytest.raises(UsageError, match="not an ALU operator; got .*; allowed: add, subtract"):
+    with pytest.raises(UsageError, match=r"not an ALU operator; got .*; allowed: add, subtract"):
         numerics.alu_op(given)
 
 
 def test_operators_are_singletons_with_identity_hash() -> None:
     assert len({id(op) for op in ALU.values()}) == len(ALU)
+    assert all(pickle.loads(pickle.dumps(op)) is op for op in ALU.values())
     assert hash(ALU["add"]) == object.__hash__(ALU["add"])
     assert {op.kind for op in ALU.values()} == {"arithmetic", "compare", "logical", "bitvec"}
     assert {op.exactness for op in ALU.values()} == {"exact", "bounded"}

@@ -29,10 +29,11 @@ FRAME: Final = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<f
 
 
 class Imported(NamedTuple):
-    """A graph and the arrays of its parameters by name."""
+    """A graph, the arrays of its parameters by name, and how the user's outputs are nested."""
 
     graph: Graph
     weights: dict[str, Array]
+    output_tree: Any = None
 
 
 def require_torch() -> Any:
@@ -108,11 +109,13 @@ def _math_attention(torch: Any) -> Iterator[None]:
 def numpy_dtype(dtype: Any) -> np.dtype[Any]:
     """NumPy's (or ml_dtypes') dtype for a torch dtype."""
     name = str(dtype).removeprefix("torch.")
-    extended = getattr(ml_dtypes, name, None)
     try:
-        return np.dtype(extended or name)
+        found = np.dtype(getattr(ml_dtypes, name, name))
     except TypeError:
-        raise UnsupportedOp("this dtype has no place in a graph", got=name) from None
+        found = None
+    if found is None or found.kind == "c":
+        raise UnsupportedOp("this dtype has no place in a graph", got=name)
+    return found
 
 
 def to_numpy(tensor: Any) -> Array:
@@ -217,7 +220,7 @@ class _ProgramReader(GraphReader):
         results = self.calls()
         outputs, aliases = self._outputs(results)
         graph = self.builder.build(outputs, aliases)
-        return Imported(verify(graph), self.weights)
+        return Imported(verify(graph), self.weights, self.program.call_spec.out_spec)
 
     def _placeholder(self, node: Any, spec: Any) -> Any:
         example = node.meta.get("val")

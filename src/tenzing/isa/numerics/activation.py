@@ -68,6 +68,9 @@ class ActivationFunction:
             return in_float64(self._compute, values)
         return np.asarray(self._compute(values))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return activation, (self.name,)  # a copy or a pickle is the same object again
+
     def __repr__(self) -> str:
         return f"ActivationFunction({self.name})"
 

@@ -100,6 +100,9 @@ class AluOp:
             return np.asarray(self._compute(first))
         return np.asarray(self._compute(first, _integer_operand(b, kind)))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return alu_op, (self.name,)  # a copy or a pickle is the same object again
+
     def __repr__(self) -> str:
         return f"AluOp({self.name})"
 

@@ -3,8 +3,8 @@
 The contraction is cut into blocks of 32. In a block the terms of even and of odd position are
 added in sequence, each from zero, then ``psum += even + odd``. Every product is rounded to
 float32 (exact for 8- and 16-bit floats and tfloat32) and every sum too. A denormal operand,
-product or sum counts as zero. NaN payloads are left open. The silicon's own order is not public:
-against it the result is bounded by ``K * 2**-24 * sum(|a| |b|)``, and this is a choice.
+product or sum counts as zero. NaN payloads are left open. The silicon's own order is not public
+and this is a choice: the error against the exact sum is at most ``K * 2**-24 * sum(|a| |b|)``.
 
 Three programs compute it: a slice-wise BLAS product, a slice-wise ``einsum``, and a plain loop.
 The first two are used for a shape only after they have matched the loop bit for bit on it, because
@@ -111,7 +111,7 @@ Slice: TypeAlias = Callable[[Float32, Float32, Float32], Any]  # terms [k, M], [
 
 def _blocks(a: Float32, b: Float32, out: Float32, *, exact: bool, flush: bool) -> None:
     depth, rows = a.shape
-    if a is b:  # NumPy hands X.T @ X to another BLAS routine
+    if np.may_share_memory(a, b):  # NumPy hands X.T @ X to another BLAS routine
         b = b.copy()
     if flush:
         _flush(out)
@@ -158,7 +158,7 @@ def _agrees(candidate: Slice, depth: int, rows: int, columns: int, exact: bool) 
         )
         if exact:
             for operand in (a, b):
-                operand.view(np.uint32)[...] &= ~np.uint32(0xFFFF)
+                operand.view(np.uint32)[...] &= ~EXACT_MASK
         expected, found = (np.empty((rows, columns), np.float32) for _ in range(2))
         slice_loop(a, b, expected)
         candidate(a, b, found)

@@ -2,8 +2,9 @@
 
 Sums and products: 16 lanes, lane ``i`` taking elements ``i, i + 16, ...`` in sequence, then a
 tree that folds the upper half of the lanes onto the lower, four times. Lanes beyond the number of
-elements do not take part. Everything is float32. The silicon's order is not public: against it a
-sum is bounded by ``n * 2**-24 * sum(|x|)``. Maximum, minimum and bitwise results have no order.
+elements do not take part. Everything is float32. The silicon's order is not public and this is a
+choice: the error of a sum against the exact one is at most ``n * 2**-24 * sum(|x|)``. Maximum,
+minimum and bitwise results have no order.
 """
 
 from __future__ import annotations

@@ -173,10 +173,22 @@ def value_function(kind: type[Instruction]) -> Callable[..., NkiTensor]:
     ]
     signature = inspect.Signature([*parameters, *keyword])
 
+    positional = tuple(n.name for n in parameters)
+    allowed = frozenset(signature.parameters)
+
     def function(*args: Any, **kwargs: Any) -> NkiTensor:
-        arguments = _bound(kind.nki, signature, args, kwargs)
-        dtype = arguments.pop("dtype", None)
-        tile = result(kind, arguments, dtype)
+        arguments = dict(zip(positional, args, strict=False))
+        if (
+            len(args) > len(positional)
+            or not allowed.issuperset(kwargs)
+            or not arguments.keys().isdisjoint(kwargs)
+            or any(n not in arguments and n not in kwargs for n in required)
+        ):
+            _refuse(kind.nki, signature, args, kwargs)
+        arguments.update(kwargs)
+        refuse_mask(kind.nki, arguments.pop("mask", None))
+        arguments.pop("name", None)
+        tile = result(kind, arguments, arguments.pop("dtype", None))
         if "accumulate" in kind.specs:
             arguments["accumulate"] = False
         return returned(kind.nki, tile, **{k: _plain(v) for k, v in arguments.items()})
@@ -201,17 +213,14 @@ def _default(kind: type[Instruction], name: str) -> Any:
     return spec.default if spec.has_default else inspect.Parameter.empty
 
 
-def _bound(
+def _refuse(
     name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: Arguments
-) -> Arguments:
+) -> None:
     try:
-        arguments = signature.bind(*args, **kwargs).arguments
+        signature.bind(*args, **kwargs)
     except TypeError as error:
         raise KernelError(f"nki.isa.{name}: {error}", allowed=str(signature),
                           where=active_core().here()) from None  # fmt: skip
-    refuse_mask(name, arguments.pop("mask", None))
-    arguments.pop("name", None)
-    return dict(arguments)
 
 
 def refuse_mask(name: str, mask: Any) -> None:

@@ -220,7 +220,9 @@ def _index_put(
 ) -> Result:
     given = [index for index in indices if index is not None]
     if len(given) < len(indices) or any(index.dtype == BOOL for index in given):
-        raise t.unsupported("writing at these indices", next_step="index the first dims by integers")
+        raise t.unsupported(
+            "writing at these indices", next_step="index the first dims by integers"
+        )
     depth = len(given)
     flat = t.reshape(x, (math.prod(x.shape[:depth]), *x.shape[depth:]))
     lead: tuple[int, ...] = np.broadcast_shapes(*(index.shape for index in given))

@@ -1,0 +1,75 @@
+"""Row-wise work on tiles already in SBUF: statistics, normalisation, softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tenzing.kernels.tiles import spans
+from tenzing.nki import isa as nisa
+from tenzing.nki import language as nl
+from tenzing.nki.tensor import NkiTensor
+
+STATS_FREE_MAX = 512  # elements one bn_stats call takes (vector.bn_stats_free_max)
+STATS_WIDTH = 6  # statistics bn_stats writes per call
+
+
+def row_statistics(tile: NkiTensor, epsilon: float) -> tuple[NkiTensor, NkiTensor]:
+    """Mean and ``1 / sqrt(variance + epsilon)`` of every row, each [rows, 1]."""
+    count, columns = tile.shape
+    parts = list(spans(columns, STATS_FREE_MAX))
+    stats = nl.ndarray((count, len(parts) * STATS_WIDTH), dtype=nl.float32, buffer=nl.sbuf)
+    for number, (at, size) in enumerate(parts):
+        place = number * STATS_WIDTH
+        nisa.bn_stats(
+            dst=stats[0:count, place : place + STATS_WIDTH], data=tile[0:count, at : at + size]
+        )
+    both = nl.ndarray((count, 2), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.bn_aggr(dst=both, data=stats)
+    rstd = nl.ndarray((count, 1), dtype=nl.float32, buffer=nl.sbuf)
+    # power on Vector: rsqrt on Scalar would swap the activation table for every row block
+    nisa.tensor_scalar(
+        dst=rstd, data=both[0:count, 1:2], op0=nl.add, operand0=epsilon,
+        op1=nl.power, operand1=-0.5,
+    )  # fmt: skip
+    return both[0:count, 0:1], rstd
+
+
+def normalise_rows(
+    tile: NkiTensor, scale: NkiTensor | None, shift: NkiTensor | None, epsilon: float, dtype: Any
+) -> NkiTensor:
+    """Layer norm of every row; ``scale`` and ``shift`` are tiles of at least as many rows."""
+    count, columns = tile.shape
+    mean, rstd = row_statistics(tile, epsilon)
+    steps = [(v, op) for v, op in ((scale, nl.multiply), (shift, nl.add)) if v is not None]
+
+    def fresh(left: int) -> NkiTensor:
+        wanted = nl.float32 if left else dtype
+        return nl.ndarray((count, columns), dtype=wanted, buffer=nl.sbuf)
+
+    normal = fresh(len(steps))
+    nisa.tensor_scalar(
+        dst=normal, data=tile, op0=nl.subtract, operand0=mean, op1=nl.multiply, operand1=rstd
+    )
+    for done, (vector, op) in enumerate(steps, start=1):
+        target = fresh(len(steps) - done)
+        nisa.tensor_tensor(dst=target, data1=normal, data2=vector[0:count, 0:columns], op=op)
+        normal = target
+    return normal
+
+
+def softmax_rows(tile: NkiTensor, dtype: Any) -> NkiTensor:
+    """``exp(x - max) / sum`` of every row."""
+    count, columns = tile.shape
+    lowest = nl.ndarray((count, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_reduce(dst=lowest, op=nl.maximum, data=tile, axis=1, negate=True)
+    powers = nl.ndarray((count, columns), dtype=nl.float32, buffer=nl.sbuf)
+    total = nl.ndarray((count, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.activation(
+        dst=powers, op=nl.exp, data=tile, bias=lowest, reduce_op=nl.add, reduce_res=total,
+        reduce_cmd=nisa.reduce_cmd.reset_reduce,
+    )  # fmt: skip
+    inverse = nl.ndarray((count, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.reciprocal(dst=inverse, data=total)
+    done = nl.ndarray((count, columns), dtype=dtype, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=done, data=powers, op0=nl.multiply, operand0=inverse)
+    return done
