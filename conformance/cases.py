@@ -16,17 +16,20 @@ from typing import Any
 import numpy as np
 import references
 
-from tenzing.nki import Session, entered, install, run_script, uninstall
+from tenzing.nki import Kernel, Session, entered, install, older, run_script, uninstall
 
 HALF = 1e-3  # float16 and bfloat16 results, relative to the largest value
 SINGLE = 1e-4  # float32 arithmetic
 MIXED = 1e-2  # bfloat16 inside a float32 kernel: the bound the sample itself uses
 TUTORIALS = "src/nki_samples/tutorials"
+CONTRIBUTED = "contributed"
+FRAMEWORKS = ("torch", "torch.nn", "torch.nn.functional", "torch_xla", "torch_xla.core",
+              "torch_xla.core.xla_model")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Case:
-    """One check: ``run(tutorials, session)`` returns the relative error."""
+    """One check: ``run(checkout, session)`` returns the relative error."""
 
     name: str
     bound: float
@@ -35,10 +38,19 @@ class Case:
 
 @contextmanager
 def sample_module(path: Path) -> Iterator[ModuleType]:
-    """A sample file imported afresh, with ``nki`` aliased: some keep state between kernels."""
+    """A sample file imported afresh, with ``nki`` aliased: some keep state between kernels.
+
+    Frameworks that a sample imports for its own checks, and its kernels do not use, are empty.
+    """
     install()
     sys.path.insert(0, str(path.parent))
     known = set(sys.modules)
+    absent = {name: ModuleType(name) for name in FRAMEWORKS if name not in sys.modules}
+    for name, module in absent.items():
+        parent, _, child = name.rpartition(".")
+        if parent in absent:
+            setattr(absent[parent], child, module)
+    sys.modules.update(absent)
     try:
         spec = importlib.util.spec_from_file_location(path.stem, path)
         assert spec is not None
@@ -50,7 +62,7 @@ def sample_module(path: Path) -> Iterator[ModuleType]:
         sys.path.remove(str(path.parent))
         for name in set(sys.modules) - known:
             origin = getattr(sys.modules[name], "__file__", None) or ""
-            if Path(origin).parent == path.parent:
+            if name in absent or Path(origin).parent == path.parent:
                 del sys.modules[name]
         uninstall()
 
@@ -58,9 +70,9 @@ def sample_module(path: Path) -> Iterator[ModuleType]:
 def script(relative: str, *argv: str) -> Callable[[Path, Session], float]:
     """Run a sample's own ``__main__``, which asserts its result."""
 
-    def run(tutorials: Path, session: Session) -> float:
+    def run(checkout: Path, session: Session) -> float:
         with contextlib.redirect_stdout(io.StringIO()):
-            code = run_script(tutorials / relative, argv, session)
+            code = run_script(checkout / TUTORIALS / relative, argv, session)
         return 0.0 if code == 0 else float("inf")
 
     return run
@@ -72,13 +84,18 @@ def kernel(
 ) -> Callable[[Path, Session], float]:  # fmt: skip
     """Call one kernel of a sample and compare."""
 
-    def run(tutorials: Path, session: Session) -> float:
+    def run(checkout: Path, session: Session) -> float:
         arguments = inputs(np.random.default_rng(0))
-        with sample_module(tutorials / relative) as module, entered(session):
-            result = getattr(module, name)(*arguments)
+        with sample_module(checkout / relative) as module, entered(session):
+            result = _kernel(getattr(module, name))(*arguments)
         return references.relative_error(result, reference(*arguments))
 
     return run
+
+
+def _kernel(function: Any) -> Any:
+    """The kernel; some samples decorate it only where they call it."""
+    return function if isinstance(function, Kernel) else older.jit(function)
 
 
 def same_as_first(
@@ -86,9 +103,9 @@ def same_as_first(
 ) -> Callable[[Path, Session], float]:
     """Versions of one kernel must agree bit for bit."""
 
-    def run(tutorials: Path, session: Session) -> float:
+    def run(checkout: Path, session: Session) -> float:
         arguments = inputs(np.random.default_rng(0))
-        with sample_module(tutorials / relative) as module, entered(session):
+        with sample_module(checkout / relative) as module, entered(session):
             first, *others = [getattr(module, n)(*arguments) for n in names]
         same = all(np.array_equal(first, other) for other in others)
         return 0.0 if same else float("inf")
@@ -117,9 +134,20 @@ def _mamba(rng: np.random.Generator) -> tuple[Any, ...]:
     return delta, u, -a, b, c
 
 
-MATMUL = "matrix_multiplication/matrix_multiplication_nki_kernels.py"
-MAMBA = "fused_mamba/mamba_nki_kernels.py"
-ATTENTION = "attention_fwd_performance/attention_kernels.py"
+def _image(rng: np.random.Generator) -> tuple[Any, ...]:
+    return rng.random((300, 40)).astype(np.float32), 3
+
+
+def _volume(*shape: int) -> Callable[[np.random.Generator], tuple[Any, ...]]:
+    def inputs(rng: np.random.Generator) -> tuple[Any, ...]:
+        return (rng.random(shape).astype(np.float32),)
+
+    return inputs
+
+
+MATMUL = f"{TUTORIALS}/matrix_multiplication/matrix_multiplication_nki_kernels.py"
+MAMBA = f"{TUTORIALS}/fused_mamba/mamba_nki_kernels.py"
+ATTENTION = f"{TUTORIALS}/attention_fwd_performance/attention_kernels.py"
 MATRIX_SIZES = {  # smallest sizes each kernel accepts (K, M, N)
     "nki_matmul_basic_": (128, 64, 512),
     "nki_matmul_tiled_": (256, 256, 512),
@@ -148,11 +176,24 @@ CASES: tuple[Case, ...] = (
     ),
     Case("mamba_v1", SINGLE, kernel(MAMBA, "mamba_v1", _mamba, references.selective_scan)),
     Case("mamba_v2_v3", 0.0, same_as_first(MAMBA, ("mamba_v1", "mamba_v2", "mamba_v3"), _mamba)),
-    Case("mamba_main", 0.0, script(MAMBA, "--seq_len", "512", "--state_size", "2")),
+    Case("mamba_main", 0.0,
+         script("fused_mamba/mamba_nki_kernels.py", "--seq_len", "512", "--state_size", "2")),
     Case("attention_main", 0.0, script("attention_fwd_performance/test_attention.py")),
     *(
         Case(name, SINGLE if name in ALL_SINGLE else MIXED,
              kernel(ATTENTION, name, _qkv(length), references.attention))
         for name, length in ATTENTION_LENGTHS.items()
     ),
+    Case("contributed_matmul", HALF,
+         kernel(f"{CONTRIBUTED}/matmul.py", "matmul", _matrices(2048, 512, 2048),
+                references.matmul)),
+    Case("contributed_max_pooling", 0.0,
+         kernel(f"{CONTRIBUTED}/maxpooling.py", "max_pooling_2d_stride_1", _image,
+                references.max_pool)),
+    Case("contributed_bilinear", SINGLE,
+         kernel(f"{CONTRIBUTED}/interpolate_bilinear_fwd.py", "interpolate_bilinear_2x_fwd",
+                _volume(2, 80, 23, 12), references.upsample)),
+    Case("contributed_trilinear", SINGLE,
+         kernel(f"{CONTRIBUTED}/interpolate_trilinear_fwd.py", "interpolate_trilinear_2x_fwd",
+                _volume(2, 66, 8, 6, 5), references.upsample)),
 )  # fmt: skip

@@ -35,6 +35,24 @@ def selective_scan(delta: Array, u: Array, a: Array, b: Array, c: Array) -> Arra
     return out
 
 
+def max_pool(image: Array, size: int) -> Array:
+    """Maximum of every ``size x size`` window, stride 1."""
+    windows = np.lib.stride_tricks.sliding_window_view(image, (size, size))
+    return windows.max((2, 3)).astype(np.float64)
+
+
+def upsample(values: Array) -> Array:
+    """Twice the size in every dim after the first two, linear between pixel centres."""
+    out = values.astype(np.float64)
+    for axis in range(2, out.ndim):
+        count = out.shape[axis]
+        before = np.take(out, np.maximum(np.arange(count) - 1, 0), axis)
+        after = np.take(out, np.minimum(np.arange(count) + 1, count - 1), axis)
+        pair = np.stack([0.25 * before + 0.75 * out, 0.75 * out + 0.25 * after], axis + 1)
+        out = pair.reshape(*out.shape[:axis], 2 * count, *out.shape[axis + 1 :])
+    return out
+
+
 def relative_error(result: Array, expected: Array) -> float:
     """Largest difference over the largest expected magnitude; NaN counts as infinite."""
     difference = np.abs(np.asarray(result, np.float64) - expected)

@@ -42,12 +42,12 @@ class Outcome:
     message: str = ""
 
 
-def run_case(case: Case, tutorials: Path, target: str) -> Outcome:
+def run_case(case: Case, checkout: Path, target: str) -> Outcome:
     """Run one case; errors become part of the outcome."""
     session = Session(target)
     started = time.perf_counter()
     try:
-        error, message = case.run(tutorials, session), ""
+        error, message = case.run(checkout, session), ""
     except (TenzingError, AssertionError) as problem:
         error = float("inf")
         message = problem.render() if isinstance(problem, TenzingError) else str(problem)
@@ -83,7 +83,8 @@ def main() -> int:
     parser.add_argument("--target", default="trn2")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    tutorials = options.samples.resolve() / TUTORIALS
+    checkout = options.samples.resolve()
+    tutorials = checkout / TUTORIALS
     chosen = [c for c in CASES if options.only in c.name]
     if not tutorials.is_dir() or not chosen:
         what = f"{tutorials} is not a folder" if chosen else f"no case is named like {options.only}"
@@ -93,10 +94,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:  # some samples write files where they run
         os.chdir(scratch)
         for case in chosen:
-            outcomes.append(run_case(case, tutorials, options.target))
+            outcomes.append(run_case(case, checkout, options.target))
             if not options.json:
                 show(outcomes[-1])
-        os.chdir(tutorials)
+        os.chdir(checkout)
     if options.json:
         print(json.dumps([asdict(o) for o in outcomes], indent=2))
     failed = sum(not o.passed for o in outcomes)

@@ -67,7 +67,12 @@ def language_stub() -> str:
 
 
 def instruction_function(kind: type[Instruction]) -> str:
-    """The typed function of one instruction: published order and defaults, then ``name``."""
+    """The typed function of one instruction with its documentation."""
+    return declaration(kind.nki, instruction_parameters(kind), "None", kind.__doc__)
+
+
+def instruction_parameters(kind: type[Instruction]) -> list[str]:
+    """Typed parameters of one instruction: published order and defaults, then ``name``."""
     hidden = hidden_operands(kind)
     parameters = []
     optional_seen = False
@@ -78,8 +83,7 @@ def instruction_function(kind: type[Instruction]) -> str:
         parameters.append(_parameter(kind, name, spec, optional=optional_seen))
     parameters.append("name: str | None = None")
     old = [n for n in OLD_SPELLINGS if n not in kind.specs and n not in REMOVED]
-    parameters += [f"{n}: Any = None" for n in old]
-    return declaration(kind.nki, parameters, "None", kind.__doc__)
+    return [*parameters, *(f"{n}: Any = None" for n in old)]
 
 
 def _parameter(

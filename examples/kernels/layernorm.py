@@ -14,7 +14,7 @@ EPSILON = 1e-5
 
 @nki.jit
 def layernorm(x, weight, bias):
-    """``(x - mean) / sqrt(var + eps) * weight + bias``; rows a multiple of 128, 512 wide at most."""
+    """``(x - mean) / sqrt(var + eps) * weight + bias``; rows by 128, at most 512 columns."""
     rows, columns = x.shape
     partitions = nl.tile_size.pmax
     out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)

@@ -329,3 +329,14 @@ def test_reciprocal_and_rsqrt_rates_and_the_stride_penalty() -> None:
     assert cycles(ts("add", 1.0, big, engine=Engine.gpsimd), TRN2, "gpsimd") == pytest.approx(
         1000, abs=1
     )
+
+
+def test_booleans_and_tfloat32_go_by_their_nki_names() -> None:
+    mask, tf32 = sbuf(numerics.dtype("bool_"), 128, 64), sbuf(numerics.dtype("tfloat32"), 128, 64)
+    copy = build("tensor_copy_predicated", dst=TILE, src=TILE, predicate=mask)
+    assert copy.broken_rules(TRN2) == []
+    assert tt("bitwise_or", mask, mask).broken_rules(TRN2) == []
+    (text,) = ts("add", sbuf(numerics.dtype("tfloat32"), 128, 1)).broken_rules(TRN2)
+    assert text == "operand0 has dtype tfloat32; allowed: float32"
+    copy = build("tensor_copy_predicated", dst=TILE, src=tf32, predicate=mask)
+    assert copy.broken_rules(TRN2) == ["src has dtype tfloat32, dst has float32"]

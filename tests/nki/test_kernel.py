@@ -138,6 +138,12 @@ def test_more_cores_than_there_are() -> None:
         half_each[4](np.ones((8, 8), np.float32))
 
 
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_grid_without_programs(size: int) -> None:
+    with pytest.raises(UsageError, match="has no programs; allowed: 1 or more"):
+        half_each[size](np.ones((8, 8), np.float32))
+
+
 def test_programs_must_allocate_shared_tensors_alike() -> None:
     @nki.jit
     def kernel() -> None:

@@ -85,7 +85,7 @@ class Compiled:
         return to_text(self.graph)
 
 
-def compile(  # noqa: A001 - the name users expect, as in torch.compile
+def compile(
     module: Any,
     example_inputs: Sequence[Any],
     *,

@@ -220,7 +220,7 @@ class Activate2(
         if (self.op0, self.op1) not in PAIRS:
             pairs = ", ".join(f"{a.name} then {b.name}" for a, b in PAIRS)
             yield f"op0 and op1 are {self.op0.name} then {self.op1.name}; allowed: {pairs}"
-        dtypes = {x.dtype.name for x in (self.imm0, self.imm1) if isinstance(x, Layout)}
+        dtypes = {numerics.name(x.dtype) for x in (self.imm0, self.imm1) if isinstance(x, Layout)}
         if len(dtypes) > 1:
             yield f"imm0 and imm1 are {' and '.join(sorted(dtypes))}; one dtype is needed"
         yield from commands(self.reduce_cmd, SCALAR_COMMANDS)

@@ -31,8 +31,8 @@ IDENTITY: Final = {ADD: 0.0, SUBTRACT: 0.0, MULTIPLY: 1.0, MAXIMUM: -np.inf, MIN
 ACCUMULATE_COMMANDS: Final = (Command.reset_reduce, Command.reduce, Command.load_reduce)
 HALF_FLOATS: Final = ("bfloat16", "float16")
 FP8: Final = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")
-UNSIGNED: Final = ("uint8", "uint16", "uint32", "bool")
-INTEGERS: Final = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "bool")
+UNSIGNED: Final = ("uint8", "uint16", "uint32", "bool_")
+INTEGERS: Final = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "bool_")
 INT32: Final = ("int32", "uint32")
 
 
@@ -66,7 +66,7 @@ def copy_cycles(chip: Chip, engine: Engine, src: Layout, dst: Layout) -> float:
     cycles = dst.free * stride_factor(chip, (src, dst))
     if is_broadcast(src) or engine is Engine.gpsimd:
         return cycles
-    names = {src.dtype.name, dst.dtype.name}
+    names = {numerics.name(src.dtype), numerics.name(dst.dtype)}
     dense = src.contiguous and dst.contiguous
     if engine is Engine.scalar:
         fast = dense and names == {"bfloat16"}
@@ -99,7 +99,7 @@ def pair_cycles(
     if first.space is not Space.SBUF or second.space is not Space.SBUF:
         return cycles
     dense = all(x.contiguous for x in operands)
-    names = {x.dtype.name for x in operands}
+    names = {numerics.name(x.dtype) for x in operands}
     if perf_mode and dense and names.issubset(HALF_FLOATS):
         factor = chip.number("vector.perf_mode_tensor_tensor_factor")
         if factor > 1:
@@ -125,8 +125,8 @@ def column(operand: object, data: Layout, name: str) -> Iterator[str]:
 def float32_column(operand: object, name: str, *others: str) -> Iterator[str]:
     """Rule: ``operand``, when a tile, is float32 (or one of ``others``)."""
     allowed = ("float32", *others)
-    if isinstance(operand, Layout) and operand.dtype.name not in allowed:
-        yield f"{name} has dtype {operand.dtype.name}; allowed: {', '.join(allowed)}"
+    if isinstance(operand, Layout) and numerics.name(operand.dtype) not in allowed:
+        yield f"{name} has dtype {numerics.name(operand.dtype)}; allowed: {', '.join(allowed)}"
 
 
 def gpsimd_reach(template: Instruction, chip: Chip) -> Iterator[str]:
@@ -148,8 +148,8 @@ def not_both_psum(first: Layout, second: Layout, names: str) -> Iterator[str]:
 def bits_only(op: numerics.AluOp, layouts: Iterator[tuple[str, Layout]]) -> Iterator[str]:
     """Rule: a bitwise operator takes and gives integers."""
     for name, layout in layouts:
-        if layout.dtype.name not in INTEGERS:
-            yield f"{op.name} needs integer tiles; {name} is {layout.dtype.name}"
+        if numerics.name(layout.dtype) not in INTEGERS:
+            yield f"{op.name} needs integer tiles; {name} is {numerics.name(layout.dtype)}"
 
 
 def absent(template: Instruction, *names: str) -> list[str]:

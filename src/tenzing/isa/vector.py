@@ -81,7 +81,8 @@ class TensorTensor(Instruction, nki="tensor_tensor", engines=(Engine.vector, Eng
         if self.engine not in (None, Engine.unknown, Engine.gpsimd):
             return False
         integers = all(
-            isinstance(x, Layout) and x.dtype.name in INT32 and x.space is Space.SBUF for x in tiles
+            isinstance(x, Layout) and numerics.name(x.dtype) in INT32 and x.space is Space.SBUF
+            for x in tiles
         )
         return integers and self.op in NATIVE
 
@@ -171,7 +172,7 @@ class TensorScalar(
         elif self.ops and self.ops[0].kind == "bitvec":
             yield from bits_only(self.ops[0], ((n, x) for n, _, x in self.layouts()))
         else:
-            others = INT32 if self.data.dtype.name in INT32 else ()
+            others = INT32 if numerics.name(self.data.dtype) in INT32 else ()
             yield from float32_column(self.operand0, "operand0", *others)
             yield from float32_column(self.operand1, "operand1", *others)
         yield from self._engine_limits(chip)
@@ -246,7 +247,7 @@ class TensorCopyPredicated(Instruction, nki="tensor_copy_predicated", engines=(E
             yield from same_free(self.dst, self.src, "dst/src")
             yield from not_both_psum(self.src, self.predicate, "src/predicate")
             if self.src.dtype != self.dst.dtype:
-                yield f"src has dtype {self.src.dtype.name}, dst has {self.dst.dtype.name}"
+                yield f"src has dtype {numerics.name(self.src.dtype)}, dst has {numerics.name(self.dst.dtype)}"
 
     def compute(self, dst: Array, src: Any, predicate: Array) -> Array:  # type: ignore[override]
         """Bits of the source where the predicate is not zero (zero when reversed)."""
@@ -292,7 +293,11 @@ class Memset(Instruction, nki="memset", engines=(Engine.vector, Engine.gpsimd)):
         """One element per lane and cycle; zeros of 16-bit floats faster on Vector."""
         engine = self.engine_on(chip)
         cycles = self.dst.free * stride_factor(chip, (self.dst,))
-        if engine is Engine.vector and self.value == 0 and self.dst.dtype.name in HALF_FLOATS:
+        if (
+            engine is Engine.vector
+            and self.value == 0
+            and numerics.name(self.dst.dtype) in HALF_FLOATS
+        ):
             cycles /= chip.number("vector.memset_zero_16bit_factor")
         return Cost(*streaming_ps(chip, engine, cycles))
 

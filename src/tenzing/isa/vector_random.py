@@ -93,7 +93,7 @@ class Rng(
 ):  # fmt: skip
     """Random integers: ``dst`` holds the low bits of one 32-bit random word per element."""
 
-    dst: Layout = writes(dtypes=tuple(n for n in INTEGERS if n != "bool"))
+    dst: Layout = writes(dtypes=tuple(n for n in INTEGERS if n != "bool_"))
     engine: Engine = attr(Engine.vector)
 
     def limits(self, chip: Chip) -> Iterator[str]:
@@ -161,14 +161,14 @@ class Dropout(
         yield from same_free(self.dst, self.data, "dst/data")
         yield from column(self.prob, self.data, "prob")
         if self.dst.dtype != self.data.dtype:
-            yield f"dst has dtype {self.dst.dtype.name}, data has {self.data.dtype.name}"
+            yield f"dst has dtype {numerics.name(self.dst.dtype)}, data has {numerics.name(self.data.dtype)}"
         if not isinstance(self.prob, Layout):
             if not 0 <= self.prob <= 1:
                 yield f"prob is {self.prob}; a probability between 0 and 1 is needed"
         elif numerics.is_integer(self.data.dtype):
             yield from float32_column(self.prob, "prob")
         elif not numerics.is_float(self.prob.dtype):
-            yield f"prob has dtype {self.prob.dtype.name}; a float dtype is needed"
+            yield f"prob has dtype {numerics.name(self.prob.dtype)}; a float dtype is needed"
 
     def compute(self, state: EngineState, data: Array, prob: Any) -> Array:  # type: ignore[override]
         """Bits of the kept elements."""

@@ -130,7 +130,7 @@ class TensorReduce(
     def cost(self, chip: Chip) -> Cost:
         """One input element per lane and cycle; 16-bit add and max may be faster."""
         cycles = self.data.free * stride_factor(chip, (self.data,))
-        half = self.data.dtype.name == self.dst.dtype.name == "bfloat16"
+        half = numerics.name(self.data.dtype) == numerics.name(self.dst.dtype) == "bfloat16"
         if half and self.op in (ADD, MAXIMUM):
             cycles /= chip.number("vector.reduce_16bit_factor")
         issue_ps, _ = streaming_ps(chip, Engine.vector, cycles)

@@ -47,10 +47,10 @@ FLOATS: Final = (
     "float32", "tfloat32", "bfloat16", "float16", "float8_e4m3", "float8_e4m3fn", "float8_e5m2",
 )  # fmt: skip
 INDEX_DTYPES: Final = ("uint16", "uint32")
-PREDICATES: Final = ("int8", "uint8", "int16", "uint16", "bool")
+PREDICATES: Final = ("int8", "uint8", "int16", "uint16", "bool_")
 EXACT_FLOAT32: Final = (
     "float32", "bfloat16", "float16", "float8_e4m3", "float8_e4m3fn", "float8_e5m2", "int8",
-    "uint8", "int16", "uint16", "bool",
+    "uint8", "int16", "uint16", "bool_",
 )  # fmt: skip
 COMPARISONS: Final = tuple(
     map(numerics.alu_op, ("equal", "less", "less_equal", "greater", "greater_equal"))
@@ -215,7 +215,7 @@ class NcStreamShuffle(Instruction, nki="nc_stream_shuffle", engines=(Engine.vect
             return
         quadrant = chip.integer("sbuf.start_partition_quantum")
         if self.dst.dtype != self.src.dtype:
-            yield f"src has dtype {self.src.dtype.name}, dst has {self.dst.dtype.name}"
+            yield f"src has dtype {numerics.name(self.src.dtype)}, dst has {numerics.name(self.dst.dtype)}"
         if self.dst.free != self.src.free:
             yield f"dst has {self.dst.free} free elements, src has {self.src.free}"
         if len(self.shuffle_mask) != quadrant:
@@ -225,9 +225,9 @@ class NcStreamShuffle(Instruction, nki="nc_stream_shuffle", engines=(Engine.vect
         for entry in self.shuffle_mask:
             if not (0 <= entry < quadrant or entry == UNCHANGED):
                 yield f"shuffle_mask holds {entry}; allowed: 0 to {quadrant - 1}, or {UNCHANGED}"
-        missing = [s for _, s in self._moves() if s >= self.src.partitions]
-        if missing:
-            yield f"shuffle_mask reads partition {missing[0]}; src has {self.src.partitions}"
+        unread = [s for _, s in self._moves() if s >= self.src.partitions]
+        if unread:
+            yield f"shuffle_mask reads partition {unread[0]}; src has {self.src.partitions}"
 
     def _moves(self) -> list[tuple[int, int]]:
         quadrant = len(self.shuffle_mask)

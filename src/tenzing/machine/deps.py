@@ -14,7 +14,7 @@ from tenzing.isa.instruction import Engine
 from tenzing.isa.operand import Layout, Space, resolve_loc
 from tenzing.isa.program import Program
 from tenzing.machine.place import Placement
-from tenzing.machine.regions import Region, RegionTable, common_area, row_bytes_of
+from tenzing.machine.regions import Region, RegionTable, common_area, is_written, row_bytes_of
 
 QUEUES: Final = (Engine.tensor, Engine.vector, Engine.scalar, Engine.gpsimd, Engine.sync)
 QUEUE_OF: Final = {engine: k for k, engine in enumerate(QUEUES)} | {Engine.dma: 4}
@@ -76,7 +76,7 @@ class _Pass:
                         if writer >= 0 and not (adds_in_place and queues[writer] == 0):
                             waits.add(writer)
                 region.readers[reader] = index
-                if region.written_area < region.area and not self.given[storage]:
+                if not region.whole and not self.given[storage]:
                     self._unwritten(index, storage, region)
             for place in writes:
                 storage = row[1 + 2 * place]
@@ -133,12 +133,14 @@ class _Pass:
         fresh = not region.direct
         region.direct = True
         region.writer = index
+        region.whole = True
         region.written_area = region.area
         region.readers.clear()
         for other, covered in region.others:
             if covered:
                 other.writer = index
                 other.readers.clear()
+                other.whole = True
                 other.written_area = other.area
             elif fresh and other.written_area < other.area:
                 other.written_area = min(
@@ -147,7 +149,7 @@ class _Pass:
 
     def _unwritten(self, index: int, storage: int, region: Region) -> None:
         template = self.program.template(index)
-        if template.number in self.reported:
+        if template.number in self.reported or is_written(region):
             return
         self.reported.add(template.number)
         source = self.program.storages[storage]

@@ -17,19 +17,20 @@ Rect = tuple[int, int, int, int]  # first row, end row, first byte, end byte
 class Region:
     """One distinct view of a storage, with what was last done to it."""
 
-    __slots__ = ("area", "dense", "direct", "layout", "offset", "others", "readers", "rect", "writer",
-                 "written_area")  # fmt: skip
+    __slots__ = ("area", "dense", "direct", "layout", "offset", "others", "readers", "rect", "whole",
+                 "writer", "written_area")  # fmt: skip
 
     def __init__(self, offset: int, layout: Layout, rect: Rect) -> None:
         self.offset, self.layout, self.rect = offset, layout, rect
         r0, r1, c0, c1 = rect
-        self.area = layout.nbytes
-        self.dense = (r1 - r0) * (c1 - c0) == layout.nbytes
+        self.area = distinct_bytes(layout)
+        self.dense = (r1 - r0) * (c1 - c0) == self.area
         self.others: list[tuple[Region, bool]] = []  # overlapping region, covered by this one
         self.writer = -1
         self.readers: dict[int, int] = {}
         self.direct = False  # some instruction wrote exactly this view
-        self.written_area = 0  # bytes of it written so far; counted twice where writes overlap
+        self.written_area = 0  # bytes of it written so far, at most
+        self.whole = False  # every byte of it is known to be written
 
 
 class RegionTable:
@@ -63,6 +64,7 @@ class RegionTable:
                 other.others.append((new, covers(other, new)))
                 if other.direct:
                     new.written_area += common_area(other, new)
+                    new.whole = new.whole or covers(other, new)
         new.written_area = min(new.written_area, new.area)
         self.by_view[(offset, layout)] = new
         self._register(new, cells)
@@ -85,12 +87,50 @@ class RegionTable:
 
 
 def common_area(a: Region, b: Region) -> int:
-    """Bytes of ``b`` that ``a`` holds, counted on their rectangles when not nested."""
-    if covers(a, b):
-        return b.area
+    """Bytes both hold, at most: those of the smaller, or of where their rectangles meet."""
     height = min(a.rect[1], b.rect[1]) - max(a.rect[0], b.rect[0])
     width = min(a.rect[3], b.rect[3]) - max(a.rect[2], b.rect[2])
-    return max(height, 0) * max(width, 0)
+    return min(max(height, 0) * max(width, 0), a.area, b.area)
+
+
+def is_written(region: Region) -> bool:
+    """Whether the views written so far hold every byte of ``region``; asked once when they do.
+
+    Exact, but for a strided pattern above EXACT_LIMIT elements, which gets the benefit of doubt.
+    """
+    if not region.whole and region.written_area >= region.area:
+        writers = [other for other, _ in region.others if other.direct]
+        if region.dense and all(w.dense for w in writers):
+            region.whole = _tiled(region.rect, [w.rect for w in writers])
+        else:
+            region.whole = _painted(region, writers)
+    return region.whole
+
+
+def _tiled(rect: Rect, parts: list[Rect]) -> bool:
+    """Whether rectangles cover one, on the grid of their edges."""
+    r0, r1, c0, c1 = rect
+    rows = sorted({r0, r1, *(min(max(e, r0), r1) for p in parts for e in p[:2])})
+    columns = sorted({c0, c1, *(min(max(e, c0), c1) for p in parts for e in p[2:])})
+    row_at = {edge: k for k, edge in enumerate(rows)}
+    column_at = {edge: k for k, edge in enumerate(columns)}
+    grid = np.zeros((len(rows) - 1, len(columns) - 1), bool)
+    for a0, a1, b0, b1 in parts:
+        grid[
+            row_at[max(a0, r0)] : row_at[min(a1, r1)],
+            column_at[max(b0, c0)] : column_at[min(b1, c1)],
+        ] = True
+    return bool(grid.all())
+
+
+def _painted(region: Region, writers: list[Region]) -> bool:
+    """Whether the writers hold every byte of a region, one by one."""
+    if max(region.layout.size, *(w.layout.size for w in writers)) > EXACT_LIMIT:
+        return True
+    missing = _bytes(region)
+    for writer in writers:
+        missing = np.setdiff1d(missing, _bytes(writer))
+    return not missing.size
 
 
 def row_bytes_of(storage: Storage) -> int:
@@ -107,27 +147,47 @@ def rectangle(offset: int, layout: Layout, row_bytes: int) -> Rect:
     extent = layout.cache.get(key)
     if extent is None:
         extent = layout.cache[key] = _extent(layout, row_bytes)
-    rows, low, high = extent
+    above, below, low, high = extent
     first, last = byte + low, byte + high
     if first < 0 or last > row_bytes:  # a run crosses rows: take them whole
-        above, below = first // row_bytes, (last - 1) // row_bytes
-        return row + above, row + rows + below + 1, 0, row_bytes
-    return row, row + rows + 1, first, last
+        above, below = above + first // row_bytes, below + (last - 1) // row_bytes
+        first, last = 0, row_bytes
+    return row + above, row + below + 1, first, last
 
 
-def _extent(layout: Layout, row_bytes: int) -> tuple[int, int, int]:
-    """Rows beyond the first, and the bytes before and after the offset within a row."""
-    rows = low = high = 0
+def _extent(layout: Layout, row_bytes: int) -> tuple[int, int, int, int]:
+    """Rows before and after that of the offset, and bytes before and after it within a row."""
+    rows, inside = [0, 0], [0, 0]
     for count, stride in zip(layout.shape, layout.strides, strict=True):
-        if count == 1 or stride == 0:
-            continue
+        steps = stride * (count - 1)
         if stride % row_bytes == 0:
-            rows += (stride // row_bytes) * (count - 1)
-        elif stride > 0:
-            high += stride * (count - 1)
+            rows[steps > 0] += steps // row_bytes
         else:
-            low += stride * (count - 1)
-    return rows, low, high + layout.itemsize
+            inside[steps > 0] += steps
+    return rows[0], rows[1], inside[0], inside[1] + layout.itemsize
+
+
+def distinct_bytes(layout: Layout) -> int:
+    """Bytes a view touches, each counted once: broadcast and overlapping windows are fewer."""
+    found: int | None = layout.cache.get("distinct")
+    if found is None:
+        found = layout.cache["distinct"] = _distinct_bytes(layout)
+    return found
+
+
+def _distinct_bytes(layout: Layout) -> int:
+    dims = sorted(
+        (abs(stride), count)
+        for count, stride in zip(layout.shape, layout.strides, strict=True)
+        if count > 1 and stride
+    )
+    area = extent = layout.itemsize
+    for stride, count in dims:
+        if stride < extent and layout.size <= EXACT_LIMIT:
+            return int(np.unique(_offsets(0, layout)).size)
+        area *= count
+        extent += stride * (count - 1)
+    return min(area, extent)
 
 
 def overlap(a: Region, b: Region) -> bool:
@@ -148,8 +208,11 @@ def covers(a: Region, b: Region) -> bool:
 
 
 def _bytes(region: Region) -> Array:
-    layout = region.layout
-    offsets = np.array([region.offset], np.int64)
+    return _offsets(region.offset, region.layout)
+
+
+def _offsets(offset: int, layout: Layout) -> Array:
+    offsets = np.array([offset], np.int64)
     for count, stride in zip(layout.shape, layout.strides, strict=True):
         if count > 1 and stride:
             offsets = (offsets[:, None] + np.arange(count) * stride).reshape(-1)

@@ -44,6 +44,17 @@ def assign(target: NkiTensor, value: Any) -> None:
     copy_into(target, value)
 
 
+def place_into(target: NkiTensor, value: NkiTensor) -> None:
+    """Give ``value``, which nobody else holds, its place in ``target``."""
+    pending = active_core().claim(value)
+    if isinstance(pending, Pending):
+        if pending.fits(value, target):
+            pending(target)
+            return
+        pending(value)
+    copy_into(target, value)
+
+
 def fill(target: NkiTensor, number: float) -> None:
     """Write one number everywhere; HBM is reached through a tile."""
     if target.buffer.on_chip:
@@ -137,5 +148,5 @@ def not_both_psum(first: View, second: NkiTensor) -> NkiTensor:
 
 __all__ = [
     "accumulate", "assign", "broadcast_view", "copy_into", "fill", "filled_like", "in_place",
-    "not_both_psum",
+    "not_both_psum", "place_into",
 ]  # fmt: skip

@@ -108,6 +108,31 @@ class AffineIndex:
 
     __rmul__ = __mul__
 
+    def __neg__(self) -> AffineIndex:
+        return self * -1
+
+    def __lt__(self, other: AffineIndex | SupportsIndex) -> Condition:
+        return Condition((other - self - 1,))
+
+    def __le__(self, other: AffineIndex | SupportsIndex) -> Condition:
+        return Condition((other - self,))
+
+    def __gt__(self, other: AffineIndex | SupportsIndex) -> Condition:
+        return Condition((self - other - 1,))
+
+    def __ge__(self, other: AffineIndex | SupportsIndex) -> Condition:
+        return Condition((self - other,))
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Index expressions that must all be zero or more; a mask of the older language."""
+
+    not_negative: tuple[AffineIndex, ...]
+
+    def __and__(self, other: Condition) -> Condition:
+        return Condition((*self.not_negative, *other.not_negative))
+
 
 def arange(start: int, stop: int | None = None, step: int = 1) -> AffineIndex:
     """Index tensor ``start, start + step, ...`` as in NumPy."""

@@ -102,10 +102,20 @@ class Kernel:
 
     def __getitem__(self, grid: Any) -> Kernel:
         dims = grid if isinstance(grid, tuple) else (grid,)
-        bound = [d if isinstance(d, GridDim) else GridDim(int(d)) for d in dims]
+        bound = [d if isinstance(d, GridDim) else GridDim(self._programs(d)) for d in dims]
         if not self.spmd:
             bound = [GridDim(d.size, d.size) for d in bound]
         return Kernel(self.function, spmd=self.spmd, grid=bound)
+
+    def _programs(self, size: Any) -> int:
+        """Programs of one grid dim; public samples of the older language launch one with 0."""
+        count = int(size)
+        if count == 0 and self.spmd:
+            return 1
+        if count < 1:
+            raise UsageError(f"{self.function.__name__}[{count}]: a launch grid has no programs",
+                             allowed="1 or more")  # fmt: skip
+        return count
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if ACTIVE.get(None) is not None:

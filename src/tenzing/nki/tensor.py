@@ -209,10 +209,12 @@ class NkiTensor(View):
                 continue
             index = item.padded(rank)
             if index.low < 0 or index.high >= layout.shape[dim]:
-                raise self._bounds(
+                error = self._bounds(
                     f"index tensor reaches {index.low}..{index.high} in dim {dim} of a tensor of "
                     f"shape {self.shape}"
                 )
+                outside: NkiTensor = OPERATORS["outside"](self, items, error)
+                return outside
             offset += index.constant * layout.strides[dim]
             for axis in range(rank):
                 counts[axis] = max(counts[axis], index.shape[axis])

@@ -33,9 +33,7 @@ def register(executor: Executor = run_reference, autocast: str = "none") -> None
     torch._dynamo.reset()
     registry = torch._dynamo.backends.registry
     registry._COMPILER_FNS.pop(BACKEND_NAME, None)
-    torch._dynamo.register_backend(
-        name=BACKEND_NAME, compiler_fn=make_backend(executor, autocast)
-    )
+    torch._dynamo.register_backend(name=BACKEND_NAME, compiler_fn=make_backend(executor, autocast))
 
 
 def make_backend(executor: Executor = run_reference, autocast: str = "none") -> Any:
@@ -114,5 +112,3 @@ class _AotReader(GraphReader):
             return example
         kind = tensor_type(example)
         return self.builder.input(node.name, kind.shape, kind.dtype)
-
-

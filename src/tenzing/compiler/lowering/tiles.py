@@ -37,7 +37,9 @@ COMPARE: Final[Mapping[str, Any]] = {
     "eq": nl.equal, "ne": nl.not_equal, "lt": nl.less, "le": nl.less_equal,
     "gt": nl.greater, "ge": nl.greater_equal,
 }  # fmt: skip
-REDUCE: Final[Mapping[str, Any]] = {"add": nl.add, "max": nl.maximum, "min": nl.minimum}
+REDUCE: Final[Mapping[str, Any]] = {
+    "add": nl.add, "maximum": nl.maximum, "minimum": nl.minimum,
+}  # fmt: skip
 SAME_TILE: Final = ("reshape", "broadcast_in_dim")
 GELU: Final[Mapping[str, Any]] = {"none": nl.gelu, "tanh": nl.gelu_apprx_tanh}
 
@@ -114,9 +116,9 @@ class Body:
         if full_a and full_b:
             nisa.tensor_tensor(dst=dst, data1=a, data2=b, op=op)
         elif full_a:
-            nisa.tensor_scalar(dst=dst, data=a, op0=op, operand0=b)
+            nisa.tensor_scalar(dst=dst, data=a, op0=op, operand0=_per_row(b))
         else:
-            nisa.tensor_scalar(dst=dst, data=b, op0=op, operand0=a, reverse0=True)
+            nisa.tensor_scalar(dst=dst, data=b, op0=op, operand0=_per_row(a), reverse0=True)
         return dst
 
     def filled(self, number: float, width: int = 1, dtype: Any = nl.float32) -> NkiTensor:
@@ -141,6 +143,15 @@ class Body:
     def body_rows(self, value: Value) -> int:
         """Rows of a whole body value (all blocks together)."""
         return value.shape[0] if value.shape else 1
+
+
+def _per_row(x: Tile) -> Tile:
+    """An operand of tensor_scalar: a number, or a float32 column."""
+    if not isinstance(x, NkiTensor) or x.dtype == nl.float32:
+        return x
+    column = nl.ndarray(x.shape, dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=column, src=x)
+    return column
 
 
 def unsupported(node: Node, where: str = "") -> UnsupportedOp:

@@ -21,15 +21,10 @@ from tenzing.compiler.ops.elementwise import (
     Unary,
 )
 from tenzing.compiler.ops.shape import Constant
+from tenzing.isa.numerics import erf
 
 SQRT_TWO_OVER_PI: Final = math.sqrt(2.0 / math.pi)
 GELU_CUBIC: Final = 0.044715  # Hendrycks and Gimpel, "Gaussian error linear units", 2016
-
-
-def erf(array: Array) -> Array:
-    """Error function in float64, element by element with the C library's accuracy."""
-    flat = array.astype(np.float64).ravel()
-    return np.fromiter(map(math.erf, flat.tolist()), np.float64, flat.size).reshape(array.shape)
 
 
 def splat_like(builder: GraphBuilder, value: Value, number: float) -> Value:

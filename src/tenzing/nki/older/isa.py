@@ -25,6 +25,7 @@ from tenzing.machine import active_core
 from tenzing.nki import isa as current
 from tenzing.nki.emit import hidden_operands
 from tenzing.nki.indexing import AffineIndex
+from tenzing.nki.older.masks import masked
 from tenzing.nki.tensor import NkiTensor
 from tenzing.nki.values import (
     FLOAT32,
@@ -156,24 +157,10 @@ def result(kind: type[Instruction], arguments: Arguments, dtype: Any) -> NkiTens
 
 def value_function(kind: type[Instruction]) -> Callable[..., NkiTensor]:
     """The function of ``kind`` that returns its tile instead of taking ``dst``."""
-    hidden = (*hidden_operands(kind), "dst", "accumulate")
-    names = [n for n in kind.specs if n not in hidden]
-    optional = [n for n in names if kind.specs[n].has_default]
-    if kind.nki == "tensor_reduce" and "keepdims" not in names:
-        optional.append("keepdims")
-    required = [n for n in names if n not in optional]
-    parameters = [
-        inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=_default(kind, n))
-        for n in _order(names, required, optional)
-    ]
-    keyword = [
-        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None)
-        for n in ("dtype", "mask", "name")
-        if n not in names
-    ]
-    signature = inspect.Signature([*parameters, *keyword])
-
-    positional = tuple(n.name for n in parameters)
+    signature, required = _signature(kind)
+    positional = tuple(
+        n for n, p in signature.parameters.items() if p.kind is not p.KEYWORD_ONLY
+    )
     allowed = frozenset(signature.parameters)
 
     def function(*args: Any, **kwargs: Any) -> NkiTensor:
@@ -186,7 +173,6 @@ def value_function(kind: type[Instruction]) -> Callable[..., NkiTensor]:
         ):
             _refuse(kind.nki, signature, args, kwargs)
         arguments.update(kwargs)
-        refuse_mask(kind.nki, arguments.pop("mask", None))
         arguments.pop("name", None)
         tile = result(kind, arguments, arguments.pop("dtype", None))
         if "accumulate" in kind.specs:
@@ -197,6 +183,26 @@ def value_function(kind: type[Instruction]) -> Callable[..., NkiTensor]:
     function.__doc__ = kind.__doc__
     function.__signature__ = signature  # type: ignore[attr-defined]
     return function
+
+
+def _signature(kind: type[Instruction]) -> tuple[inspect.Signature, list[str]]:
+    """The published parameters without ``dst``, and those that must be given."""
+    hidden = (*hidden_operands(kind), "dst", "accumulate")
+    names = [n for n in kind.specs if n not in hidden]
+    optional = [n for n in names if kind.specs[n].has_default]
+    if kind.nki == "tensor_reduce" and "keepdims" not in names:
+        optional.append("keepdims")
+    required = [n for n in names if n not in optional]
+    parameters = [
+        inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=_default(kind, n))
+        for n in _order(names, required, optional)
+    ]
+    keyword = [
+        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None)
+        for n in ("dtype", "name")
+        if n not in names
+    ]
+    return inspect.Signature([*parameters, *keyword]), required
 
 
 def _order(names: list[str], required: list[str], optional: list[str]) -> list[str]:
@@ -223,13 +229,6 @@ def _refuse(
                           where=active_core().here()) from None  # fmt: skip
 
 
-def refuse_mask(name: str, mask: Any) -> None:
-    """Masks of the older language are not simulated."""
-    if mask is not None:
-        raise KernelError(f"{name}: mask= is not supported", where=active_core().here(),
-                          next_step="slice the operands to the valid part instead")  # fmt: skip
-
-
 def _plain(value: Any) -> Any:
     number = as_number(value) if not isinstance(value, bool) else None
     return value if number is None else number
@@ -240,7 +239,6 @@ def statement_function(kind: type[Instruction]) -> Callable[..., None]:
     names = [n for n in kind.specs if n not in hidden_operands(kind)]
 
     def function(*args: Any, **kwargs: Any) -> None:
-        refuse_mask(kind.nki, kwargs.pop("mask", None))
         kwargs.pop("dtype", None)
         kwargs.pop("name", None)
         emit(kind.nki, **dict(zip(names, args, strict=False)), **kwargs)
@@ -250,11 +248,14 @@ def statement_function(kind: type[Instruction]) -> Callable[..., None]:
     return function
 
 
+def _function_of(kind: type[Instruction]) -> Callable[..., Any]:
+    in_place = kind.nki in IN_PLACE or "dst" not in kind.operands
+    return statement_function(kind) if in_place else value_function(kind)
+
+
 def _functions() -> dict[str, Callable[..., Any]]:
     return {
-        nki: statement_function(kind)
-        if nki in IN_PLACE or "dst" not in kind.operands
-        else value_function(kind)
+        nki: masked(f"nki.isa.{nki}", _function_of(kind))
         for nki, kind in REGISTRY.items()
     }
 
@@ -267,16 +268,14 @@ globals().update(FUNCTIONS)
 
 
 def memset(
-    shape: Any, value: float, dtype: Any, *, mask: Any = None, engine: Any = Engine.unknown
+    shape: Any, value: float, dtype: Any, *, engine: Any = Engine.unknown
 ) -> NkiTensor:
     """A new tile with one number everywhere."""
-    refuse_mask("memset", mask)
     return returned("memset", new_tile(shape, numerics.dtype(dtype)), value=value, engine=engine)
 
 
-def iota(expr: AffineIndex, dtype: Any, *, mask: Any = None) -> NkiTensor:
+def iota(expr: AffineIndex, dtype: Any) -> NkiTensor:
     """A tile holding the values of an index expression over its grid."""
-    refuse_mask("iota", mask)
     if not isinstance(expr, AffineIndex):
         raise KernelError("iota takes an index expression", got=type(expr).__name__,
                           allowed="nl.arange(...) and its sums and products",

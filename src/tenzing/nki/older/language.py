@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from tenzing.nki.elementwise import copy
 from tenzing.nki.indexing import MeshGrid, arange
 from tenzing.nki.kernel import GridDim
 from tenzing.nki.older.blocks import Allocation, BlockTensor, ParDim
-from tenzing.nki.older.isa import refuse_mask
+from tenzing.nki.older.masks import masked
 from tenzing.nki.tensor import NkiTensor, new_tensor
 from tenzing.nki.values import given_dtype
 
@@ -30,21 +29,10 @@ mgrid: Final = MeshGrid()
 par_dim: Final = ParDim
 
 
-def _older(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The current function, taking ``mask=`` as well."""
-
-    @functools.wraps(function)
-    def call(*args: Any, mask: Any = None, **kwargs: Any) -> Any:
-        refuse_mask(f"nl.{name}", mask)
-        return function(*args, **kwargs)
-
-    return call
-
-
 _PLAIN: Final = {n: v for n in current.__all__ if not callable(v := getattr(current, n))}
 _KEPT: Final = {n: getattr(current, n) for n in ("NkiTensor", "ds", "average", "bypass", "prelu")}
 _WRAPPED: Final = {
-    n: _older(n, v)
+    n: masked(f"nl.{n}", v)
     for n in current.__all__
     if n not in _PLAIN and n not in _KEPT and callable(v := getattr(current, n))
 }
@@ -169,24 +157,26 @@ def _in_sbuf(tile: Any) -> Any:
     return copy(tile) if in_psum else tile
 
 
-def store(dst: Any, value: Any, *, mask: Any = None) -> None:
+def _store(dst: Any, value: Any) -> None:
     """Write a tile into an HBM tensor; one in PSUM goes through SBUF, already in dst's dtype."""
-    refuse_mask("nl.store", mask)
     if isinstance(value, NkiTensor) and value.buffer is Space.PSUM:
         value = copy(value, dst.dtype if isinstance(dst, NkiTensor) else None)
     current.store(dst, value)
 
 
-def transpose(x: Any, *, dtype: Any = None, mask: Any = None) -> NkiTensor:
+def _transpose(x: Any, *, dtype: Any = None) -> NkiTensor:
     """Partition and free dim swapped by the Tensor engine, copied to SBUF."""
-    refuse_mask("nl.transpose", mask)
     return copy(current.transpose(_in_sbuf(x)), given_dtype(dtype, x.dtype))
 
 
-def matmul(x: Any, y: Any, *, transpose_x: bool = False, mask: Any = None) -> NkiTensor:
+def _matmul(x: Any, y: Any, *, transpose_x: bool = False) -> NkiTensor:
     """``x @ y``, or ``x.T @ y``; operands in PSUM are copied to SBUF first."""
-    refuse_mask("nl.matmul", mask)
     return current.matmul(_in_sbuf(x), _in_sbuf(y), transpose_x)
+
+
+store: Final = masked("nl.store", _store)
+transpose: Final = masked("nl.transpose", _transpose)
+matmul: Final = masked("nl.matmul", _matmul)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +196,9 @@ class LoopReduction:
 
 
 def loop_reduce(
-    x: NkiTensor, op: Any, loop_indices: Sequence[int], *, dtype: Any = None, mask: Any = None
+    x: NkiTensor, op: Any, loop_indices: Sequence[int], **_: Any
 ) -> LoopReduction:
     """The reduction of ``x`` over loops that start at zero; assign it to the result tile."""
-    refuse_mask("nl.loop_reduce", mask)
     if not isinstance(x, NkiTensor):
         raise KernelError("nl.loop_reduce takes a tile", got=type(x).__name__,
                           where=active_core().here())  # fmt: skip
