@@ -145,6 +145,14 @@ def not_both_psum(first: Layout, second: Layout, names: str) -> Iterator[str]:
         yield f"{left} and {right} cannot both be in PSUM"
 
 
+def same_dtype(first: Layout, second: Layout, names: str) -> Iterator[str]:
+    """Rule: two operands have one dtype."""
+    if first.dtype != second.dtype:
+        left, right = names.split("/")
+        yield (f"{left} has dtype {numerics.name(first.dtype)}, "
+               f"{right} has {numerics.name(second.dtype)}")  # fmt: skip
+
+
 def bits_only(op: numerics.AluOp, layouts: Iterator[tuple[str, Layout]]) -> Iterator[str]:
     """Rule: a bitwise operator takes and gives integers."""
     for name, layout in layouts:
@@ -246,5 +254,5 @@ __all__ = [
     "MAXIMUM", "MINIMUM", "MULTIPLY", "SUBTRACT", "UNSIGNED", "absent", "accumulate", "apply",
     "bits_only", "column", "commands", "copy_cycles", "float32_column", "gpsimd_reach",
     "is_broadcast", "keep", "not_both_psum", "one_of", "pair_cycles", "per_lane", "registers",
-    "rows", "streaming_ps",
+    "rows", "same_dtype", "streaming_ps",
 ]  # fmt: skip

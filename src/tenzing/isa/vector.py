@@ -45,6 +45,7 @@ from tenzing.isa.streaming import (
     not_both_psum,
     pair_cycles,
     rows,
+    same_dtype,
     streaming_ps,
 )
 
@@ -246,8 +247,7 @@ class TensorCopyPredicated(Instruction, nki="tensor_copy_predicated", engines=(E
         if isinstance(self.src, Layout):
             yield from same_free(self.dst, self.src, "dst/src")
             yield from not_both_psum(self.src, self.predicate, "src/predicate")
-            if self.src.dtype != self.dst.dtype:
-                yield f"src has dtype {numerics.name(self.src.dtype)}, dst has {numerics.name(self.dst.dtype)}"
+            yield from same_dtype(self.src, self.dst, "src/dst")
 
     def compute(self, dst: Array, src: Any, predicate: Array) -> Array:  # type: ignore[override]
         """Bits of the source where the predicate is not zero (zero when reversed)."""

@@ -35,6 +35,7 @@ from tenzing.isa.streaming import (
     gpsimd_reach,
     per_lane,
     rows,
+    same_dtype,
     streaming_ps,
 )
 
@@ -160,8 +161,7 @@ class Dropout(
         """Equal sizes and dtypes; a probability or a column of them."""
         yield from same_free(self.dst, self.data, "dst/data")
         yield from column(self.prob, self.data, "prob")
-        if self.dst.dtype != self.data.dtype:
-            yield f"dst has dtype {numerics.name(self.dst.dtype)}, data has {numerics.name(self.data.dtype)}"
+        yield from same_dtype(self.dst, self.data, "dst/data")
         if not isinstance(self.prob, Layout):
             if not 0 <= self.prob <= 1:
                 yield f"prob is {self.prob}; a probability between 0 and 1 is needed"
@@ -197,7 +197,7 @@ class SetRngSeed(
         if self.src_seeds.size != 1:
             yield f"src_seeds has shape {self.src_seeds.shape}; (1, 1) is needed"
         if self.src_seeds.itemsize * 8 != RANDOM_BITS:
-            yield f"src_seeds has dtype {self.src_seeds.dtype.name}; 32 bits are needed"
+            yield f"src_seeds has dtype {numerics.name(self.src_seeds.dtype)}; 32 bits are needed"
 
     def compute(self, state: EngineState, src_seeds: Array) -> None:  # type: ignore[override]
         """Only the registers change."""

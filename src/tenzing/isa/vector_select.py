@@ -36,6 +36,7 @@ from tenzing.isa.streaming import (
     one_of,
     per_lane,
     rows,
+    same_dtype,
     streaming_ps,
 )
 
@@ -214,8 +215,7 @@ class NcStreamShuffle(Instruction, nki="nc_stream_shuffle", engines=(Engine.vect
             yield from missing
             return
         quadrant = chip.integer("sbuf.start_partition_quantum")
-        if self.dst.dtype != self.src.dtype:
-            yield f"src has dtype {numerics.name(self.src.dtype)}, dst has {numerics.name(self.dst.dtype)}"
+        yield from same_dtype(self.src, self.dst, "src/dst")
         if self.dst.free != self.src.free:
             yield f"dst has {self.dst.free} free elements, src has {self.src.free}"
         if len(self.shuffle_mask) != quadrant:

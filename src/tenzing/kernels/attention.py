@@ -11,6 +11,7 @@ from tenzing.nki import jit
 from tenzing.nki import language as nl
 from tenzing.nki.tensor import NkiTensor
 
+HEADS_IN_FLIGHT = 6  # scores, transposes and products of so many heads share the 8 PSUM banks
 FAR_BELOW = 3e38  # a masked score: its exponential is zero beside any attended one
 
 
@@ -45,17 +46,20 @@ def attention(
         for start, count in spans(queries, pmax):
             q_heads = _turned_heads(q, b, dtype, start, count)
             done = nl.ndarray((count, heads * dim), dtype=q.dtype, buffer=nl.sbuf)
-            for head in range(heads):
-                probs, row_sum = _probabilities(
-                    q_heads[head], k_heads[head], shared, scale, dtype, keys
-                )
-                part = _weighted_values(probs, v_tiles, head, dim)
-                inverse = nl.ndarray((count, 1), dtype=nl.float32, buffer=nl.sbuf)
-                nisa.reciprocal(dst=inverse, data=row_sum)
-                nisa.tensor_scalar(
-                    dst=done[0:count, head * dim : (head + 1) * dim],
-                    data=part, op0=nl.multiply, operand0=inverse,
-                )  # fmt: skip
+            for first, several in spans(heads, HEADS_IN_FLIGHT):
+                group = range(first, first + several)
+                # stage by stage, so that in-order engines work on one head while another waits
+                scores = [_scores(q_heads[h], k_heads[h], shared, scale, keys) for h in group]
+                soft = [_probabilities(s, dtype) for s in scores]
+                turned = [transpose_blocks(probs, pmax) for probs, _ in soft]
+                parts = [
+                    _weighted_values(t, v_tiles, h, dim) for h, t in zip(group, turned, strict=True)
+                ]
+                for h, part, (_, row_sum) in zip(group, parts, soft, strict=True):
+                    nisa.tensor_scalar(
+                        dst=done[0:count, h * dim : (h + 1) * dim],
+                        data=part, op0=nl.multiply, operand0=_inverse(row_sum),
+                    )  # fmt: skip
             target = out[b, start : start + count].reshape((count, heads * dim))
             nisa.dma_copy(dst=target, src=done)
     return out
@@ -113,11 +117,10 @@ def _turned_heads(
     ]
 
 
-def _probabilities(
-    q_head: NkiTensor, k_head: NkiTensor, mask: NkiTensor | None, scale: float, dtype: Any,
-    keys: int,
-) -> tuple[NkiTensor, NkiTensor]:  # fmt: skip
-    """Unnormalised ``exp(scores - max)`` [queries, keys] and its row sums [queries, 1]."""
+def _scores(
+    q_head: NkiTensor, k_head: NkiTensor, mask: NkiTensor | None, scale: float, keys: int
+) -> NkiTensor:
+    """``q kT * scale + mask`` of one head in SBUF: [queries, keys]."""
     count = q_head.shape[1]
     scores = nl.ndarray((count, keys), dtype=nl.float32, buffer=nl.sbuf)
     for at, size in spans(keys, nl.tile_size.gemm_moving_fmax):
@@ -133,6 +136,12 @@ def _probabilities(
                 dst=part, data=product, op0=nl.multiply, operand0=scale,
                 op1=nl.add, operand1=mask[0:count, at : at + size],
             )  # fmt: skip
+    return scores
+
+
+def _probabilities(scores: NkiTensor, dtype: Any) -> tuple[NkiTensor, NkiTensor]:
+    """Unnormalised ``exp(scores - max)`` [queries, keys] and its row sums [queries, 1]."""
+    count, keys = scores.shape
     lowest = nl.ndarray((count, 1), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_reduce(dst=lowest, op=nl.maximum, data=scores, axis=1, negate=True)
     probs = nl.ndarray((count, keys), dtype=dtype, buffer=nl.sbuf)
@@ -144,16 +153,21 @@ def _probabilities(
     return probs, row_sum
 
 
+def _inverse(row_sum: NkiTensor) -> NkiTensor:
+    inverse = nl.ndarray(row_sum.shape, dtype=nl.float32, buffer=nl.sbuf)
+    nisa.reciprocal(dst=inverse, data=row_sum)
+    return inverse
+
+
 def _weighted_values(
-    probs: NkiTensor, v_tiles: list[NkiTensor], head: int, dim: int
+    turned: list[NkiTensor], v_tiles: list[NkiTensor], head: int, dim: int
 ) -> NkiTensor:
-    """``probs @ v`` of one head in PSUM: [queries, dim]."""
-    count = probs.shape[0]
+    """``probs @ v`` of one head in PSUM [queries, dim], from transposed probabilities."""
+    count = turned[0].shape[1]
     result = nl.ndarray((count, dim), dtype=nl.float32, buffer=nl.psum)
-    for number, turned in enumerate(transpose_blocks(probs, nl.tile_size.pmax)):
-        values = v_tiles[number]
+    for number, (block, values) in enumerate(zip(turned, v_tiles, strict=True)):
         nisa.nc_matmul(
-            dst=result, stationary=turned,
+            dst=result, stationary=block,
             moving=values[0 : values.shape[0], head * dim : (head + 1) * dim],
             accumulate=number > 0,
         )  # fmt: skip

@@ -26,7 +26,7 @@ def row_statistics(tile: NkiTensor, epsilon: float) -> tuple[NkiTensor, NkiTenso
     both = nl.ndarray((count, 2), dtype=nl.float32, buffer=nl.sbuf)
     nisa.bn_aggr(dst=both, data=stats)
     rstd = nl.ndarray((count, 1), dtype=nl.float32, buffer=nl.sbuf)
-    # power on Vector: rsqrt on Scalar would swap the activation table for every row block
+    # power on GpSimd: rsqrt on Scalar would swap the activation table for every row block
     nisa.tensor_scalar(
         dst=rstd, data=both[0:count, 1:2], op0=nl.add, operand0=epsilon,
         op1=nl.power, operand1=-0.5,

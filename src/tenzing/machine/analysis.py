@@ -222,11 +222,11 @@ class Analysis:
         idle: dict[Loc, int] = defaultdict(int)
         blame: dict[Loc, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         free = [0] * len(QUEUES)
-        for index, row in enumerate(self.program.rows):
+        for index in np.argsort(self.start_ps, kind="stable").tolist():
             queue = int(self.queue[index]) % DMA_READER
             gap = int(self.start_ps[index]) - free[queue]
             free[queue] = int(self.issue_end_ps[index])
-            loc = self.program.templates[row[0]].loc
+            loc = self.program.template(index).loc
             if gap <= 0 or loc is None:
                 continue
             cause = int(self.stall[index])

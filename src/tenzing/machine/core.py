@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tenzing.errors import Finding, KernelError, LegalityError, Loc
+from tenzing.errors import Finding, KernelError, LegalityError, Loc, TenzingError
 from tenzing.facts import Chip
 from tenzing.isa import numerics
 from tenzing.isa.instruction import Instruction, OperandSpec
@@ -154,7 +154,10 @@ class Core:
     ) -> Template:
         """Validate a new combination of call site, layouts and attributes, and cost it."""
         fields = {k: v.layout if isinstance(v, View) else v for k, v in arguments.items()}
-        instruction = kind(**fields)
+        try:
+            instruction = kind(**fields)
+        except TenzingError as error:
+            raise error.at(resolve_loc(loc_key)) from None
         broken = instruction.broken_rules(self.chip)
         if broken:
             loc = resolve_loc(loc_key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import os
 import sys
@@ -205,10 +206,14 @@ Bound = tuple[tuple[Any, ...], dict[str, Any]]
 def _call(function: Callable[..., Any], core: Core, instance: Instance, bound: Bound) -> Any:
     core_token = ACTIVE.set(core)
     instance_token = INSTANCE.set(instance)
+    collecting = gc.isenabled()
+    gc.disable()  # recording makes millions of small objects, none of them in a cycle
     try:
         result = function(*bound[0], **bound[1])
         core.flush()
     finally:
+        if collecting:
+            gc.enable()
         ACTIVE.reset(core_token)
         INSTANCE.reset(instance_token)
     return result

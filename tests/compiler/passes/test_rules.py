@@ -193,6 +193,21 @@ def test_a_row_chain_is_one_group_with_one_read_per_tensor() -> None:
     assert [v.shape for v in node.outputs] == [(2, 3), (2, 3, 8)]
 
 
+def test_a_lone_row_stays_one_group_and_a_scalar_lays_nothing_flat() -> None:
+    builder = GraphBuilder("g")
+    x = builder.input("x", (1, 8), F32)
+    total = builder.add(ops.Reduce("add", (1,)), x)
+    wide = builder.add(ops.BroadcastInDim((1, 8), (0,)), builder.add(ops.Sqrt(), total))
+    final = FuseRows().apply(builder.build([builder.add(ops.Divide(), x, wide)]))
+    assert [n.op.name for n in final.nodes] == ["fused"]
+    builder, x = start()
+    scale = builder.add(ops.Tanh(), builder.input("scale", (), F32))
+    wide = builder.add(ops.BroadcastInDim(x.shape, ()), scale)
+    final = FuseRows().apply(builder.build([builder.add(ops.Multiply(), x, wide)]))
+    tiles = [(n.op.rows, n.op.columns) for n in final.nodes if isinstance(n.op, ops.Fused)]
+    assert tiles == [(1, 1), (6, 8)]
+
+
 def test_groups_never_wait_for_each_other_in_a_circle() -> None:
     builder, x = start()
     w = builder.parameter("w", (8, 8), F32)

@@ -132,7 +132,8 @@ class _Fusion:
             if needed is False:
                 return False
             if isinstance(needed, tuple):
-                if tile not in (None, needed):
+                # One row alone never decides: a lone scalar would lay all its readers in a row.
+                if tile != needed and (tile is not None or needed[0] == 1):
                     return False
                 tile = needed
         return tile if self._fits(one, tile) and self._fits(other, tile) else False
@@ -153,7 +154,8 @@ class _Fusion:
         if view.is_dense:
             return None
         columns = value.type.elements // elements
-        repeats = view.merged == [(elements, 1), (columns, 0)] and view.offset == 0
+        rows = [(elements, 1)] if elements > 1 else []
+        repeats = view.merged == [*rows, (columns, 0)] and view.offset == 0
         return (elements, columns) if repeats else False
 
     def _fits(self, unit: Unit, tile: Tile | None) -> bool:
