@@ -19,11 +19,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "calibration"))
 
-import kernels  # noqa: E402
-
-from tenzing.isa import numerics  # noqa: E402
-from tenzing.machine import Options, analyse_dependencies, place, schedule  # noqa: E402
-from tenzing.nki import Spec, session  # noqa: E402
+import kernels
+from tenzing.isa import numerics
+from tenzing.machine import Options, analyse_dependencies, place, schedule
+from tenzing.nki import Spec, session
 
 M, K, N = 2048, 2048, 4096
 TIME_ONLY = Options(values=False)

@@ -99,12 +99,7 @@ def matmul_blocked_mnk(
     out = nl.ndarray((m_size, n_size), dtype=a_t.dtype, buffer=nl.shared_hbm)
     tall, wide, deep = ROWS * blocks_m, WIDE * blocks_n, ROWS * blocks_k
     for n in range(0, n_size, wide):
-        sums = {}
-        for m in range(0, m_size, ROWS):
-            for j in range(blocks_n):
-                tile = nl.ndarray((ROWS, WIDE), dtype=a_t.dtype, buffer=nl.sbuf)
-                nisa.memset(dst=tile, value=0.0)
-                sums[m, j] = tile
+        sums = {(m, j): _zero(WIDE) for m in range(0, m_size, ROWS) for j in range(blocks_n)}
         for k in range(0, depth, deep):
             rights = [_load(b, k + d * ROWS, ROWS, n, wide) for d in range(blocks_k)]
             for m in range(0, m_size, tall):
@@ -122,13 +117,16 @@ def matmul_blocked_mnk(
                         total = sums[m + i * ROWS, j]
                         nisa.tensor_tensor(dst=total, data1=total, data2=psum, op=nl.add)
         for m in range(0, m_size, ROWS):
-            packed = nl.ndarray((ROWS, wide), dtype=nl.float32, buffer=nl.sbuf)
-            for j in range(blocks_n):
-                nisa.tensor_copy(
-                    dst=packed[0:ROWS, j * WIDE : (j + 1) * WIDE], src=sums[m, j]
-                )
-            nisa.dma_copy(dst=out[m : m + ROWS, n : n + wide], src=packed)
+            _store_packed(out[m : m + ROWS, n : n + wide], [sums[m, j] for j in range(blocks_n)])
     return out
+
+
+def _store_packed(out: Any, tiles: list[Any]) -> None:
+    """Neighbouring tiles side by side, then one store."""
+    packed = nl.ndarray(out.shape, dtype=nl.float32, buffer=nl.sbuf)
+    for j, tile in enumerate(tiles):
+        nisa.tensor_copy(dst=packed[0:ROWS, j * WIDE : (j + 1) * WIDE], src=tile)
+    nisa.dma_copy(dst=out, src=packed)
 
 
 @jit

@@ -21,15 +21,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import model as minilm  # noqa: E402
-import torch  # noqa: E402
-from sentences import PAIRS, SENTENCES  # noqa: E402
-from tokenizer import WordPiece  # noqa: E402
+import model as minilm
+import torch
+from sentences import PAIRS, SENTENCES
+from tokenizer import WordPiece
 
-from tenzing import compiler, facts, report  # noqa: E402
-from tenzing.commands import KernelResult, RunResult, analyse_program  # noqa: E402
-from tenzing.errors import EXIT_REFUSED, TenzingError  # noqa: E402
-from tenzing.units import PS_PER_S, format_bytes, format_time  # noqa: E402
+from tenzing import compiler, facts, report
+from tenzing.commands import KernelResult, RunResult, analyse_program
+from tenzing.errors import EXIT_REFUSED, TenzingError
+from tenzing.units import PS_PER_S, format_bytes, format_time
 
 BUCKETS = (16, 32, 64)  # compiled lengths in tokens; a sentence takes the smallest that holds it
 BATCH = 8
@@ -55,7 +55,8 @@ class Progress:
         def tick(done: int, total: int) -> None:
             if shown:
                 end = "\n" if done == total else "\r"
-                print(f"          {what}: node {done}/{total}", end=end, file=sys.stderr, flush=True)
+                text = f"          {what}: node {done}/{total}"
+                print(text, end=end, file=sys.stderr, flush=True)
 
         return tick
 
@@ -124,7 +125,8 @@ def similarity_table(vectors: np.ndarray) -> str:
     for k, (first, _) in enumerate(PAIRS):
         own = scores[2 * k, 2 * k + 1]
         others = np.delete(scores[2 * k], [2 * k, 2 * k + 1])
-        rows.append((first[:56], f"{own:.3f}", f"{others.max():.3f}", "yes" if own > others.max() else "NO"))
+        best = others.max()
+        rows.append((first[:56], f"{own:.3f}", f"{best:.3f}", "yes" if own > best else "NO"))
     return report.table(
         ("sentence", "its pair", "best other", "pair wins"), rows, "similarity of the embeddings"
     )
@@ -238,7 +240,9 @@ def run(target: str, folder: Path, as_json: bool) -> int:
 
 def main() -> int:
     """Parse arguments and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--target", default="trn2", help="chip to run on (default trn2)")
     parser.add_argument("--out", default="out/minilm", help="folder for the trace and the page")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

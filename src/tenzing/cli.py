@@ -20,7 +20,8 @@ ALL_TARGETS: Final = "inf2,trn1,trn2,trn3"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 success, 2 refused with a message, 70 a bug of ours."""
-    words, script_words = _split_script_words(list(sys.argv[1:] if arguments is None else arguments))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    words, script_words = _split_script_words(given)
     parser = build_parser()
     options = parser.parse_args(words)
     if not hasattr(options, "handler"):
@@ -164,9 +165,10 @@ def _run(options: argparse.Namespace) -> int:
         )  # fmt: skip
     finally:
         sys.stdout = sys.__stdout__
-    for path, write in ((options.html, report.write_run_html), (options.perfetto, report.write_run_perfetto)):
-        if path:
-            write(result, Path(path))
+    if options.html:
+        report.write_run_html(result, Path(options.html))
+    if options.perfetto:
+        report.write_run_perfetto(result, Path(options.perfetto))
     print(json.dumps(report.run_result_json(result), indent=2) if options.json
           else report.run_result_text(result))  # fmt: skip
     return EXIT_REFUSED if result.findings else EXIT_OK

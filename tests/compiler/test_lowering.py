@@ -43,7 +43,9 @@ CASES = {
     "maximum": (lambda x, y: torch.maximum(x, y) - torch.minimum(x, y), [(20, 30), (20, 30)]),
     "sum_last": (lambda x: x.sum(-1), [(20, 30)]),
     "amax_last": (lambda x: x.amax(-1, keepdim=True) - x, [(200, 30)]),
-    "mean_var": (lambda x: (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1), [(9, 30)]),
+    "mean_var": (
+        lambda x: (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1), [(9, 30)],
+    ),
     "softmax": (lambda x: F.softmax(x, -1), [(3, 50, 20)]),
     "layer_norm": (lambda x, g, b: F.layer_norm(x, (24,), g, b), [(3, 50, 24), (24,), (24,)]),
     "normalize": (lambda x: F.normalize(x, dim=1), [(9, 30)]),
@@ -100,7 +102,9 @@ def block():
     return Block().eval(), (ids, mask)
 
 
-@pytest.mark.parametrize(("autocast", "lowest"), [("none", 0.999999), ("matmult", 0.999), ("all", 0.999)])
+@pytest.mark.parametrize(
+    ("autocast", "lowest"), [("none", 0.999999), ("matmult", 0.999), ("all", 0.999)]
+)
 def test_encoder_block_agrees_in_every_autocast_mode(block, autocast: str, lowest: float) -> None:
     module, inputs = block
     compiled = compiler.compile(module, inputs, autocast=autocast)

@@ -1,4 +1,4 @@
-"""Every kernel of the standard library equals NumPy, on odd sizes too, and is legal on every chip."""
+"""Every kernel of the library equals NumPy, on odd sizes too, and is legal on every chip."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def run(kernel, *args, target: str = "trn2", **kwargs):
     return outputs
 
 
-@pytest.mark.parametrize(("rows", "depth", "columns"), [(128, 128, 512), (200, 384, 600), (1, 64, 7)])
+@pytest.mark.parametrize(
+    ("rows", "depth", "columns"), [(128, 128, 512), (200, 384, 600), (1, 64, 7)],
+)
 def test_linear(rows: int, depth: int, columns: int) -> None:
     x, w, bias = normal(rows, depth), normal(depth, columns, seed=1) / 8, normal(columns, seed=2)
     result = run(kernels.linear, x, w, bias)

@@ -26,9 +26,9 @@ def attention(
 ) -> NkiTensor:
     """``softmax(q kT * scale + mask) v``: q, k, v [batch, length, heads, dim]; mask [batch, keys].
 
-    A boolean mask is true where a key is attended to; numbers are added to the scores. Heads that share a 128-partition block are transposed together; each head's scores
-    [128 queries, keys] are one PSUM tile (keys <= one matmul's moving size times the free banks),
-    and the division by the row sum is left to the last step. ``dtype`` is what TensorE multiplies.
+    A boolean mask is true where a key is attended to; numbers are added to the scores. Heads that
+    share a 128-partition block are transposed together, whole rows of scores are kept in SBUF, and
+    the division by the row sum is left to the last step. ``dtype`` is what TensorE multiplies.
     """
     batch, queries, heads, dim = q.shape
     keys = k.shape[1]

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from tenzing.kernels.tiles import (
-    cast, copy_from_psum, load_row_broadcast, load_rows, spans, transpose_blocks,
-)  # fmt: skip
+    copy_from_psum,
+    load_row_broadcast,
+    load_rows,
+    spans,
+    transpose_blocks,
+)
 from tenzing.nki import isa as nisa
 from tenzing.nki import jit
 from tenzing.nki import language as nl
@@ -103,7 +107,7 @@ def batched_matmul(
     a: NkiTensor, b: NkiTensor, transpose_b: bool = False, out_dtype: Any = None
 ) -> NkiTensor:
     """``a @ b`` for every leading index: a [batch, m, k], b [batch, k, n] (or [batch, n, k])."""
-    batch, m, depth = a.shape
+    batch, m = a.shape[:2]
     n = b.shape[1] if transpose_b else b.shape[2]
     out = nl.ndarray((batch, m, n), dtype=out_dtype or a.dtype, buffer=nl.hbm)
     pmax = nl.tile_size.pmax
@@ -130,9 +134,9 @@ def _right_operand(b: NkiTensor, transposed: bool, dtype: Any) -> list[NkiTensor
     pmax = nl.tile_size.pmax
     if not transposed:
         return [load_rows(b, k, size, dtype) for k, size in spans(b.shape[0], pmax)]
-    n, depth = b.shape
+    n = b.shape[0]
     whole = [
-        nl.ndarray((size, n), dtype=dtype, buffer=nl.sbuf) for _, size in spans(depth, pmax)
+        nl.ndarray((size, n), dtype=dtype, buffer=nl.sbuf) for _, size in spans(b.shape[1], pmax)
     ]
     for start, count in spans(n, pmax):
         for tile, part in zip(
@@ -142,4 +146,4 @@ def _right_operand(b: NkiTensor, transposed: bool, dtype: Any) -> list[NkiTensor
     return whole
 
 
-__all__ = ["batched_matmul", "cast", "linear"]
+__all__ = ["batched_matmul", "linear"]

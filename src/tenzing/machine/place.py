@@ -260,8 +260,8 @@ def _overflow(
         loc = resolve_loc(storage.loc_key)
         if loc is not None:
             shape = "x".join(map(str, storage.shape))
-            related.append((f"live: {shape} {storage.dtype.name}, "
-                            f"{format_bytes(storage_bytes(storage))} per partition", loc))  # fmt: skip
+            size_text = format_bytes(storage_bytes(storage))
+            related.append((f"live: {shape} {storage.dtype.name}, {size_text} per partition", loc))
     return Finding(
         "capacity",
         f"{space.name} overflow: {format_bytes(total)} per partition are live at once "

@@ -17,8 +17,10 @@ Rect = tuple[int, int, int, int]  # first row, end row, first byte, end byte
 class Region:
     """One distinct view of a storage, with what was last done to it."""
 
-    __slots__ = ("area", "dense", "direct", "layout", "offset", "others", "readers", "rect", "whole",
-                 "writer", "written_area")  # fmt: skip
+    __slots__ = (
+        "area", "dense", "direct", "layout", "offset", "others", "readers", "rect", "whole",
+        "writer", "written_area",
+    )  # fmt: skip
 
     def __init__(self, offset: int, layout: Layout, rect: Rect) -> None:
         self.offset, self.layout, self.rect = offset, layout, rect

@@ -88,7 +88,7 @@ class Body:
         if name in UNARY:
             return [self._unary(node, inputs[0], UNARY[name])]
         if name in BINARY or name in LOGICAL:
-            return [self.binary(node, inputs[0], inputs[1], (BINARY | LOGICAL)[name])]  # type: ignore[operator]
+            return [self.binary(node, inputs[0], inputs[1], {**BINARY, **LOGICAL}[name])]
         if rule is None:
             raise unsupported(node, "inside a fused group")
         return [rule(self, node, inputs)]
@@ -105,20 +105,20 @@ class Body:
         nisa.activation(dst=dst, op=op, data=x)
         return dst
 
-    def binary(self, node: Node, a: Tile, b: Tile, op: Any) -> Tile:
+    def binary(self, node: Node, a: Tile, b: Tile, op: Any) -> NkiTensor:
         """``a op b`` with numbers and single columns repeated."""
         if not isinstance(a, NkiTensor) and not isinstance(b, NkiTensor):
             a = self.filled(a)
         width = max(x.shape[1] for x in (a, b) if isinstance(x, NkiTensor))
         dst = self.fresh(node, width)
-        full_a = isinstance(a, NkiTensor) and a.shape[1] == width
-        full_b = isinstance(b, NkiTensor) and b.shape[1] == width
-        if full_a and full_b:
-            nisa.tensor_tensor(dst=dst, data1=a, data2=b, op=op)
-        elif full_a:
-            nisa.tensor_scalar(dst=dst, data=a, op0=op, operand0=_per_row(b))
-        else:
-            nisa.tensor_scalar(dst=dst, data=b, op0=op, operand0=_per_row(a), reverse0=True)
+        full_a = a if isinstance(a, NkiTensor) and a.shape[1] == width else None
+        full_b = b if isinstance(b, NkiTensor) and b.shape[1] == width else None
+        if full_a is not None and full_b is not None:
+            nisa.tensor_tensor(dst=dst, data1=full_a, data2=full_b, op=op)
+        elif full_a is not None:
+            nisa.tensor_scalar(dst=dst, data=full_a, op0=op, operand0=_per_row(b))
+        elif full_b is not None:
+            nisa.tensor_scalar(dst=dst, data=full_b, op0=op, operand0=_per_row(a), reverse0=True)
         return dst
 
     def filled(self, number: float, width: int = 1, dtype: Any = nl.float32) -> NkiTensor:
@@ -200,7 +200,7 @@ def _not(body: Body, node: Node, inputs: list[Tile]) -> Tile:
 
 def _cosine(body: Body, node: Node, inputs: list[Tile]) -> Tile:
     shifted = body.binary(node, inputs[0], math.pi / 2, nl.add)
-    dst = body.fresh(node, shifted.shape[1])  # type: ignore[union-attr]
+    dst = body.fresh(node, shifted.shape[1])
     nisa.activation(dst=dst, op=nl.sin, data=shifted)
     return dst
 
