@@ -132,7 +132,7 @@ def test_a_fixed_tile_past_the_end_is_refused_at_once() -> None:
 
     with pytest.raises(KernelError) as told:
         record(body)
-    assert f"ends at {SBUF + 4}" in str(told.value)
+    assert f"ends at byte {SBUF + 4}" in str(told.value)
     assert told.value.loc is not None
 
 

@@ -118,14 +118,18 @@ class Core:
         pitch = self.chip.integer(f"{space.value}.bytes_per_partition")
         partition, byte = address
         layout = Layout.dense(space, dtype, shape, pitch)
-        if byte + layout.free_bytes > pitch:
-            raise KernelError(
-                f"{space.name} tensor {name or shape} at byte {byte} ends at "
-                f"{byte + layout.free_bytes}",
-                allowed=f"{pitch} bytes per partition ({space.value}.bytes_per_partition)",
-                where=resolve_loc(loc_key),
-                next_step="lower its address or make it smaller",
-            )
+        partitions = self.chip.integer("core.partitions")
+        for what, first, count, limit, fact in (
+            ("partition", partition, layout.partitions, partitions, "core.partitions"),
+            ("byte", byte, layout.free_bytes, pitch, f"{space.value}.bytes_per_partition"),
+        ):
+            if first < 0 or first + count > limit:
+                raise KernelError(
+                    f"{space.name} tensor {name or shape} at {what} {first} ends at "
+                    f"{what} {first + count}",
+                    allowed=f"{what} 0 to {limit} ({fact} of {self.chip.name})",
+                    where=resolve_loc(loc_key), next_step="move it or make it smaller",
+                )  # fmt: skip
         storage = Storage(
             len(self._storages), space, dtype, shape, layout.partitions, pitch, name,
             "local", loc_key, address=byte,

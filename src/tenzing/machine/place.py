@@ -181,7 +181,8 @@ def _place_space(program: Program, space: Space, result: Placement) -> None:
         if failed is None:
             break
     if failed is not None:
-        result.findings.append(_overflow(program, space, failed, wanted, result, size))
+        limits = (size, trial.largest_piece)
+        result.findings.append(_overflow(program, space, failed, wanted, result, limits))
     for number, at in trial.addresses.items():
         result.address[number] = at
     result.earlier.update(trial.earlier)
@@ -204,6 +205,7 @@ class _Trial:
         self.align, self.bank, self.whole_banks = align, bank, whole_banks
         self.addresses: dict[int, int] = {}
         self.earlier: dict[int, list[int]] = {}
+        self.largest_piece = size  # free bytes in one piece when the first tensor did not fit
 
     def run(self, movable: list[Storage], result: Placement) -> Storage | None:
         """Place in order of first use; the first storage that does not fit, or None."""
@@ -219,7 +221,9 @@ class _Trial:
                 need = -(-need // self.bank) * self.bank
             at = self.rotation.take(need, self.bank if self.whole_banks else self.align, self.bank)
             if at is None:
-                failed = failed or storage
+                if failed is None:
+                    failed = storage
+                    self.largest_piece = max((b - a for a, b in self.rotation.free), default=0)
                 continue
             self.addresses[storage.id] = at
             heapq.heappush(alive, (int(result.last[storage.id]), at, at + need))
@@ -230,13 +234,13 @@ class _Trial:
 
 
 def _peak_bytes(storages: list[Storage], result: Placement) -> int:
-    """Most bytes per partition alive at one time; fixed tensors count their own extent once."""
+    """Most bytes per partition alive at one time; a byte of fixed tensors counts all the time."""
     events: list[tuple[int, int, int]] = []
-    fixed_end = 0
+    fixed: list[tuple[int, int]] = []
     for storage in storages:
         need = storage_bytes(storage)
         if storage.address is not None:
-            fixed_end = max(fixed_end, storage.address + need)
+            fixed.append((storage.address, storage.address + need))
             continue
         events.append((int(result.first[storage.id]), 1, need))
         events.append((int(result.last[storage.id]) + 1, 0, -need))
@@ -244,13 +248,23 @@ def _peak_bytes(storages: list[Storage], result: Placement) -> int:
     for _, _, change in sorted(events):
         level += change
         peak = max(peak, level)
-    return peak + fixed_end
+    return peak + _union_bytes(fixed)
+
+
+def _union_bytes(ranges: list[tuple[int, int]]) -> int:
+    """Bytes in any of some ranges."""
+    total = end = 0
+    for low, high in sorted(ranges):
+        total += max(high - max(low, end), 0)
+        end = max(end, high)
+    return total
 
 
 def _overflow(
     program: Program, space: Space, failed: Storage, storages: list[Storage], result: Placement,
-    size: int,
+    limits: tuple[int, int],
 ) -> Finding:  # fmt: skip
+    size, largest_piece = limits
     when = int(result.first[failed.id])
     live = [s for s in storages if result.first[s.id] <= when <= result.last[s.id]]
     live.sort(key=storage_bytes, reverse=True)
@@ -262,12 +276,13 @@ def _overflow(
             shape = "x".join(map(str, storage.shape))
             size_text = format_bytes(storage_bytes(storage))
             related.append((f"live: {shape} {storage.dtype.name}, {size_text} per partition", loc))
+    has = f"{program.chip.name} has {format_bytes(size)} ({space.value}.bytes_per_partition)"
+    text = f"{format_bytes(total)} per partition are live at once ({len(live)} tensors); {has}"
+    if total <= size:
+        text = (f"a tensor of {format_bytes(storage_bytes(failed))} per partition does not fit; "
+                f"the largest free piece is {format_bytes(largest_piece)}, and {has}")  # fmt: skip
     return Finding(
-        "capacity",
-        f"{space.name} overflow: {format_bytes(total)} per partition are live at once "
-        f"({len(live)} tensors); {program.chip.name} has {format_bytes(size)} "
-        f"({space.value}.bytes_per_partition)",
-        resolve_loc(failed.loc_key),
+        "capacity", f"{space.name} overflow: {text}", resolve_loc(failed.loc_key),
         "use smaller tiles, fewer buffers, or let a tensor end before the next begins",
         tuple(related),
-    )
+    )  # fmt: skip

@@ -27,7 +27,7 @@ from tenzing.units import PS_PER_NS, ns_to_ps
 
 TENSOR: Final = 0
 SYNC: Final = len(QUEUES) - 1
-REQUEST, ARRIVAL, GRANT = range(3)  # events: trigger ready, transfer begins, Sync is free
+REQUEST, ARRIVAL, GRANT = range(3)  # events: trigger ready, data can move, Sync is free
 NO_CAUSE: Final = -1
 MEMORY_BOUND: Final = -2  # the HBM server, not a predecessor, set the end of a transfer
 
@@ -229,7 +229,7 @@ class _Simulation:
         self.ready = [i for i in range(count - 1, -1, -1) if waiting[i] == 0]
 
     def _issue(self, index: int, queue: int, ready: int, cause: int) -> int:
-        """Place an instruction on its queue; the arrival time of its transfer, or -1."""
+        """Place an instruction on its queue; when its transfer's data can move, or -1."""
         issue, latency, load, table, transfer = self.plans[self.template[index]]
         free = self.queue_free[queue]
         if ready > free:
@@ -257,7 +257,7 @@ class _Simulation:
         self.queue_last[queue] = index
         self.cause[index] = cause
         if transfer is not None:
-            return end
+            return end + transfer.fixed_ps
         self.done[index] = start + latency
         self.visible[index] = start + latency + self.timing.hop_ps
         return -1
@@ -278,16 +278,18 @@ class _Simulation:
         return round(cold_left + (issue - cold_left * timing.warmup_rate))
 
     def _transfer(self, index: int, arrival: int) -> None:
-        """Serve a DMA: least-loaded engines first, all behind one HBM server."""
+        """Serve a DMA whose data can move from ``arrival`` on: least-loaded engines first.
+
+        All are behind one HBM server; arrivals come in order of time.
+        """
         number = self.template[index]
         transfer = self.plans[number][4]
         assert transfer is not None
-        begin = arrival + transfer.fixed_ps
         if transfer.engines >= len(self.engine_free) and self.level_free is not None:
-            first = self.level_free if self.level_free > begin else begin
+            first = self.level_free if self.level_free > arrival else arrival
             end = self.level_free = first + transfer.service_ps
         else:
-            first, end = self._serve(transfer.engines, transfer.service_ps, begin)
+            first, end = self._serve(transfer.engines, transfer.service_ps, arrival)
         moved = self.moved_ps[number]
         if moved:
             hbm = self.hbm_free if self.hbm_free > first else first
