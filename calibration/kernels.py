@@ -159,8 +159,11 @@ def _broadcast_row(row: Any, ones: Any) -> Any:
         part = spread[0:ROWS, c : c + width]
         psum = nl.ndarray((ROWS, width), dtype=nl.float32, buffer=nl.psum) if long else part
         nisa.nc_matmul(
-            dst=psum, stationary=ones, moving=row[0:1, c : c + width],
-            is_stationary_onezero=True, accumulate=False,
+            dst=psum,
+            stationary=ones,
+            moving=row[0:1, c : c + width],
+            is_stationary_onezero=True,
+            accumulate=False,
         )
         if long:
             nisa.activation(dst=part, op=nl.copy, data=psum)
@@ -168,7 +171,13 @@ def _broadcast_row(row: Any, ones: Any) -> Any:
 
 
 def _mamba_tile(
-    delta_t: Any, u_t: Any, a_col: Any, b_row: Any, c_row: Any, initial: Any, ones: Any,
+    delta_t: Any,
+    u_t: Any,
+    a_col: Any,
+    b_row: Any,
+    c_row: Any,
+    initial: Any,
+    ones: Any,
     drive: Any = None,
 ) -> tuple[Any, Any]:
     """One state on one [128, n] tile: the scan and its product with C."""
@@ -260,7 +269,13 @@ def mamba_channels_outer(
                     b_row = _load(b[n], s, 1, t, step)
                     c_row = _load(c[n], s, 1, t, step)
                     state, product = _mamba_tile(
-                        delta_t[0:ROWS, part], u_t[0:ROWS, part], a_col, b_row, c_row, carry, ones,
+                        delta_t[0:ROWS, part],
+                        u_t[0:ROWS, part],
+                        a_col,
+                        b_row,
+                        c_row,
+                        carry,
+                        ones,
                         None if drive is None else drive[0:ROWS, part],
                     )
                     if t + step < seq:

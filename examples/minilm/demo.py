@@ -227,8 +227,10 @@ def run(target: str, folder: Path, as_json: bool) -> int:
     print(f"\nembeddings of {len(SENTENCES)} sentences, simulated {target} against PyTorch float32")
     for mode, label in (("none", "float32"), ("matmult", "matrix products in bf16")):
         print(f"  {label:26s} lowest cosine {agree[mode]:.6f}  (wanted {LOWEST_COSINE[mode]})")
-    print(f"  buckets of {', '.join(map(str, BUCKETS))} tokens; {encoded.padding:.0%} of the work "
-          "was padding\n")
+    print(
+        f"  buckets of {', '.join(map(str, BUCKETS))} tokens; {encoded.padding:.0%} of the work "
+        "was padding\n"
+    )
     print(similarity_table(encoded.vectors) + "\n")
     print(price_table(results) + "\n")
     for finding in own.findings:

@@ -28,8 +28,7 @@ PAIRS = (
         "back for a check-up before returning to work.",
     ),
     (
-        "She learned to play the violin as a child and still practises every evening after "
-        "dinner.",
+        "She learned to play the violin as a child and still practises every evening after dinner.",
         "Since early childhood she has been a violinist; even now, when the meal is over, she "
         "takes out the instrument and plays for an hour or so each night.",
     ),

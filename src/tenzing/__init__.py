@@ -1,3 +1,43 @@
-"""tenzing: the open, hardware-free stack for AWS Trainium and Inferentia."""
+"""tenzing: the open, hardware-free stack for AWS Trainium and Inferentia.
+
+    import tenzing
+    compiled = tenzing.compile(module, example_inputs, target="trn2", autocast="matmult")
+    outputs = compiled(*inputs)          # every instruction, on the simulated chip
+    compiled.latency_us                  # one execution on the device
+
+The functions below are loaded on first use, so that ``import tenzing`` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tenzing.commands import check, compare, run
+    from tenzing.compiler import compile
+    from tenzing.facts import chip, instance
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "compile": "tenzing.compiler",
+    "run": "tenzing.commands",
+    "check": "tenzing.commands",
+    "compare": "tenzing.commands",
+    "chip": "tenzing.facts",
+    "instance": "tenzing.facts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'tenzing' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])
+
+
+__all__ = ["__version__", "check", "chip", "compare", "compile", "instance", "run"]

@@ -44,7 +44,8 @@ CASES = {
     "sum_last": (lambda x: x.sum(-1), [(20, 30)]),
     "amax_last": (lambda x: x.amax(-1, keepdim=True) - x, [(200, 30)]),
     "mean_var": (
-        lambda x: (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1), [(9, 30)],
+        lambda x: (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1),
+        [(9, 30)],
     ),
     "softmax": (lambda x: F.softmax(x, -1), [(3, 50, 20)]),
     "layer_norm": (lambda x, g, b: F.layer_norm(x, (24,), g, b), [(3, 50, 24), (24,), (24,)]),
@@ -54,7 +55,8 @@ CASES = {
     "bmm": (lambda x, y: x @ y, [(3, 40, 50), (3, 50, 20)]),
     "bmm_transposed": (lambda x, y: x @ y.transpose(1, 2), [(3, 40, 50), (3, 20, 50)]),
     "attention": (
-        lambda q, k, v: F.scaled_dot_product_attention(q, k, v), [(2, 3, 40, 16)] * 3,
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+        [(2, 3, 40, 16)] * 3,
     ),
     "transpose": (lambda x: x.transpose(0, 1) + 1.0, [(20, 30)]),
     "concatenate": (lambda x, y: torch.cat([x, y], 1) * 2.0, [(20, 30), (20, 5)]),

@@ -33,7 +33,8 @@ def run(kernel, *args, target: str = "trn2", **kwargs):
 
 
 @pytest.mark.parametrize(
-    ("rows", "depth", "columns"), [(128, 128, 512), (200, 384, 600), (1, 64, 7)],
+    ("rows", "depth", "columns"),
+    [(128, 128, 512), (200, 384, 600), (1, 64, 7)],
 )
 def test_linear(rows: int, depth: int, columns: int) -> None:
     x, w, bias = normal(rows, depth), normal(depth, columns, seed=1) / 8, normal(columns, seed=2)

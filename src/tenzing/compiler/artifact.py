@@ -185,13 +185,23 @@ def _lower(
 
 
 def install_torch_backend(target: str = "trn2", autocast: str = "none") -> None:
-    """Make ``torch.compile(module, backend="tenzing")`` run on a simulated chip."""
+    """Choose the chip and autocast mode of ``torch.compile(module, backend="tenzing")``."""
+    torch_compile.register(_executor(target), autocast)
+
+
+def torch_backend(module: Any, example_inputs: Sequence[Any], **options: Any) -> Any:
+    """The backend PyTorch finds by its entry point; options ``target`` and ``autocast``."""
+    target, autocast = options.get("target", "trn2"), options.get("autocast", "none")
+    return torch_compile.make_backend(_executor(target), autocast)(module, example_inputs)
+
+
+def _executor(target: str) -> torch_compile.Executor:
+    name = facts.chip(target).name
 
     def execute(graph: Graph, inputs: Sequence[Array]) -> Sequence[Array]:
-        weights = prepare(graph, {})
-        return run_graph(graph, inputs, weights, target)[0]
+        return run_graph(graph, inputs, prepare(graph, {}), name)[0]
 
-    torch_compile.register(execute, autocast)
+    return execute
 
 
 def agreement(module: Any, inputs: Sequence[Any], outputs: Any) -> dict[str, float]:

@@ -66,9 +66,7 @@ def linear(
                     src=residual[start : start + count, column : column + width],
                 )
                 nisa.tensor_tensor(dst=done, data1=done, data2=extra, op=nl.add)
-            nisa.dma_copy(
-                dst=out[start : start + count, column : column + width], src=done
-            )
+            nisa.dma_copy(dst=out[start : start + count, column : column + width], src=done)
     return out
 
 

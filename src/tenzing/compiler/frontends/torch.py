@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
@@ -67,7 +68,7 @@ def import_module(
             next_step="call module.eval() first",
         )
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _quiet():
             program = torch.export.export(
                 module, tuple(example_inputs), dict(example_keywords or {}), strict=False
             )
@@ -85,8 +86,8 @@ def import_exported(program: Any, *, name: str = "model") -> Imported:
     for overload in KEPT_WHOLE:
         packet, variant = overload.split(".")
         table.pop(getattr(getattr(torch.ops.aten, packet), variant), None)
-    with _math_attention(torch):
-        program = program.run_decompositions(table)
+    with _math_attention(torch), _quiet():
+        program.run_decompositions(table)
     return _ProgramReader(torch, program, name).read()
 
 
@@ -97,6 +98,14 @@ def _export_error(error: Exception) -> UsageError:
         got=f"{type(error).__name__}: {lines[0] if lines else 'no message'}",
         next_step="make shapes and branches independent of tensor values, then try torch.export",
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's complaints about its own classes from the user."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
+        yield
 
 
 @contextmanager
