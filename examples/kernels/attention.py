@@ -1,6 +1,6 @@
 """Attention of one head without a score matrix in HBM: running maximum and sum, block by block.
 
-    tenzing run examples/kernels/attention.py
+tenzing run examples/kernels/attention.py
 """
 
 import nki.isa as nisa

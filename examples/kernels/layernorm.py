@@ -1,6 +1,6 @@
 """Layer norm of rows: statistics on the Vector engine, one pass to normalise, weights by column.
 
-    tenzing run examples/kernels/layernorm.py
+tenzing run examples/kernels/layernorm.py
 """
 
 import nki.isa as nisa

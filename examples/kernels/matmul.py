@@ -1,6 +1,6 @@
 """Multiply matrices with tiles that stay in SBUF: each element of the operands is loaded once.
 
-    tenzing run examples/kernels/matmul.py
+tenzing run examples/kernels/matmul.py
 """
 
 import nki.isa as nisa

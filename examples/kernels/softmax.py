@@ -1,6 +1,6 @@
 """Softmax of rows, written with the value-returning functions of ``nki.language``.
 
-    tenzing run examples/kernels/softmax.py
+tenzing run examples/kernels/softmax.py
 """
 
 import nki.language as nl

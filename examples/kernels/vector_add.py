@@ -1,6 +1,6 @@
 """Add two matrices, one tile of 128 rows at a time.
 
-    tenzing run examples/kernels/vector_add.py
+tenzing run examples/kernels/vector_add.py
 """
 
 import nki.isa as nisa

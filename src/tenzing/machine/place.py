@@ -172,7 +172,7 @@ def _place_space(program: Program, space: Space, result: Placement) -> None:
     else:
         result.psum_peak_bytes = peak
     # PSUM tiles get whole banks while they last, so that two engines never meet in one bank
-    for whole_banks in ([True, False] if bank else [False]):
+    for whole_banks in [True, False] if bank else [False]:
         trial = _Trial(size, ALIGNMENT, bank, whole_banks)
         for storage in wanted:
             if storage.address is not None:

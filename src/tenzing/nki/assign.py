@@ -97,9 +97,7 @@ def broadcast_view(value: NkiTensor, shape: tuple[int, ...]) -> NkiTensor:
             allowed="equal partitions; free dims equal or 1", where=active_core().here(),
             next_step="repeat partitions with tile.broadcast_to(shape)",
         )  # fmt: skip
-    strides = tuple(
-        0 if n != m else s for n, m, s in zip(sizes, shape, steps, strict=True)
-    )
+    strides = tuple(0 if n != m else s for n, m, s in zip(sizes, shape, steps, strict=True))
     return value._with(value.offset, shape, (layout.strides[0], *strides[1:]))
 
 

@@ -243,9 +243,7 @@ def _read_npy(path: Path) -> Array:
                           where=active_core().here()) from None  # fmt: skip
 
 
-def shared_identity_matrix(
-    n: int, dtype: Any = "uint8", dst: NkiTensor | None = None
-) -> NkiTensor:
+def shared_identity_matrix(n: int, dtype: Any = "uint8", dst: NkiTensor | None = None) -> NkiTensor:
     """An identity matrix in SBUF, loaded once per size and dtype."""
     core = active_core()
     wanted = numerics.dtype(dtype) if dst is None else dst.dtype

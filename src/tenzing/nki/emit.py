@@ -19,7 +19,7 @@ __tenzing_internal__ = True
 
 OLD_SPELLINGS: Final = ("dtype", "mask")  # accepted beside the current parameters (NKI 0.3)
 
-_BODY: Final = '''
+_BODY: Final = """
 def {nki}({signature}):
     core = ACTIVE.get(None) or active_core()
     frame = _getframe(1)
@@ -35,7 +35,7 @@ def {nki}({signature}):
     if template is None:
         template = core.make_template(key, KIND, {arguments}, (frame.f_code, frame.f_lasti))
     core.record(template, {views})
-'''
+"""
 
 
 def surface_function(kind: type[Instruction]) -> Callable[..., None]:

@@ -42,9 +42,7 @@ def reduce(
     axes = free_axes(tile, axis, name)
     kept = [d for d in range(tile.ndim) if d not in axes]
     data = tile if kept + list(axes) == list(range(tile.ndim)) else tile.permute([*kept, *axes])
-    shape = [
-        1 if d in axes else n for d, n in enumerate(tile.shape) if keepdims or d not in axes
-    ]
+    shape = [1 if d in axes else n for d, n in enumerate(tile.shape) if keepdims or d not in axes]
     last = tuple(range(len(kept), tile.ndim))
     out = new_tile(shape, given_dtype(dtype, tile.dtype))
     return returned("tensor_reduce", out, op=op, data=data, axis=last, negate=negate)
@@ -110,7 +108,6 @@ def _variance_by_statistics(tile: NkiTensor, shape: list[int], dtype: DType) -> 
     moments = new_tile((partitions, 2), FLOAT32)
     emit("bn_aggr", dst=moments, data=stats)
     return elementwise.copy(moments[:, 1:2].reshape(shape), dtype)
-
 
 
 def softmax(x: Any, axis: Axis = -1, dtype: Any = None) -> NkiTensor:

@@ -98,9 +98,7 @@ class NkiTensor(View):
         shape = layout.shape
         if type(key) is tuple and len(key) == 2 and len(shape) == 2:  # noqa: PLR2004 - 2-D fast path
             a, b = key
-            if (
-                type(a) is slice and type(b) is slice and a.step is None and b.step is None
-            ):
+            if type(a) is slice and type(b) is slice and a.step is None and b.step is None:
                 r0 = a.start or 0
                 r1 = shape[0] if a.stop is None else a.stop
                 c0 = b.start or 0

@@ -158,9 +158,7 @@ def result(kind: type[Instruction], arguments: Arguments, dtype: Any) -> NkiTens
 def value_function(kind: type[Instruction]) -> Callable[..., NkiTensor]:
     """The function of ``kind`` that returns its tile instead of taking ``dst``."""
     signature, required = _signature(kind)
-    positional = tuple(
-        n for n, p in signature.parameters.items() if p.kind is not p.KEYWORD_ONLY
-    )
+    positional = tuple(n for n, p in signature.parameters.items() if p.kind is not p.KEYWORD_ONLY)
     allowed = frozenset(signature.parameters)
 
     def function(*args: Any, **kwargs: Any) -> NkiTensor:
@@ -254,10 +252,7 @@ def _function_of(kind: type[Instruction]) -> Callable[..., Any]:
 
 
 def _functions() -> dict[str, Callable[..., Any]]:
-    return {
-        nki: masked(f"nki.isa.{nki}", _function_of(kind))
-        for nki, kind in REGISTRY.items()
-    }
+    return {nki: masked(f"nki.isa.{nki}", _function_of(kind)) for nki, kind in REGISTRY.items()}
 
 
 FUNCTIONS: Final = _functions()
@@ -267,9 +262,7 @@ globals().update(FUNCTIONS)
 # -- calls whose older parameters differ -----------------------------------------------------------
 
 
-def memset(
-    shape: Any, value: float, dtype: Any, *, engine: Any = Engine.unknown
-) -> NkiTensor:
+def memset(shape: Any, value: float, dtype: Any, *, engine: Any = Engine.unknown) -> NkiTensor:
     """A new tile with one number everywhere."""
     return returned("memset", new_tile(shape, numerics.dtype(dtype)), value=value, engine=engine)
 

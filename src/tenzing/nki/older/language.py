@@ -195,9 +195,7 @@ class LoopReduction:
             in_place(self.op, target, self.tile)
 
 
-def loop_reduce(
-    x: NkiTensor, op: Any, loop_indices: Sequence[int], **_: Any
-) -> LoopReduction:
+def loop_reduce(x: NkiTensor, op: Any, loop_indices: Sequence[int], **_: Any) -> LoopReduction:
     """The reduction of ``x`` over loops that start at zero; assign it to the result tile."""
     if not isinstance(x, NkiTensor):
         raise KernelError("nl.loop_reduce takes a tile", got=type(x).__name__,
