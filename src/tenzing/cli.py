@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
@@ -149,6 +150,13 @@ def _add_facts(sub: Any) -> None:
     parser.add_argument("name", nargs="?", default="", help="chip or instance; none lists them")
 
 
+@contextmanager
+def _script_output(options: argparse.Namespace) -> Iterator[None]:
+    """What the script prints must not mix with the JSON object: it goes to standard error."""
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+        yield
+
+
 def _progress(options: argparse.Namespace) -> commands.Progress:
     if options.json:
         return lambda _: None
@@ -156,15 +164,11 @@ def _progress(options: argparse.Namespace) -> commands.Progress:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.json:
-        sys.stdout = sys.stderr  # what the script prints must not mix with the JSON object
-    try:
+    with _script_output(options):
         result = commands.run(
             options.path, target=options.target, argv=options.script,
             autocast=options.autocast, progress=_progress(options),
         )  # fmt: skip
-    finally:
-        sys.stdout = sys.__stdout__
     if options.html:
         report.write_run_html(result, Path(options.html))
     if options.perfetto:
@@ -175,27 +179,19 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    if options.json:
-        sys.stdout = sys.stderr
-    try:
+    with _script_output(options):
         result = commands.check(options.path, target=options.target, argv=options.script)
-    finally:
-        sys.stdout = sys.__stdout__
     print(json.dumps(report.findings_json(result), indent=2) if options.json
           else report.findings_text(result))  # fmt: skip
     return EXIT_REFUSED if result.findings else EXIT_OK
 
 
 def _profile(options: argparse.Namespace) -> int:
-    if options.json:
-        sys.stdout = sys.stderr
-    try:
+    with _script_output(options):
         result = commands.run(
             options.path, target=options.target, argv=options.script,
             autocast=options.autocast, progress=_progress(options),
         )  # fmt: skip
-    finally:
-        sys.stdout = sys.__stdout__
     folder = Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
     report.write_run_html(result, folder / "report.html")
@@ -209,15 +205,11 @@ def _compare(options: argparse.Namespace) -> int:
     targets = [t for t in options.on.split(",") if t]
     if not targets:
         raise UsageError("--on names no chip", allowed=", ".join(facts.chips()))
-    if options.json:
-        sys.stdout = sys.stderr
-    try:
+    with _script_output(options):
         results = commands.compare(
             options.path, targets=targets, argv=options.script, autocast=options.autocast,
             progress=_progress(options),
         )  # fmt: skip
-    finally:
-        sys.stdout = sys.__stdout__
     print(json.dumps(report.comparison_json(targets, results), indent=2) if options.json
           else report.comparison_text(targets, results))  # fmt: skip
     return EXIT_OK if any(not isinstance(r, TenzingError) for r in results) else EXIT_REFUSED

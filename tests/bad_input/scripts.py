@@ -219,9 +219,9 @@ nl.store(result, nl.load(x))  # HERE""",
         ("buffer is not a memory", "nl.sbuf, nl.psum"),
     ),
     Bad(
-        "wrong_engine",
+        "bias_of_wrong_type",
         "tile = nl.load(x)\nnisa.activation(dst=tile, op=nl.exp, data=tile, bias='x')  # HERE",
-        ("nki.isa.activation", "bias is str"),
+        ("nki.isa.activation", "bias is 'x'; a tile or a number is needed"),
     ),
     Bad(
         "engine_that_cannot",
@@ -240,6 +240,16 @@ nisa.tensor_copy(dst=tile, src=tile, engine=nisa.scalar_engine)  # HERE""",
         "fixed_tile_past_the_end",
         "tile = nl.ndarray((128, 512), nl.float32, address=(0, 229000))  # HERE",
         ("SBUF", "ends at byte 231048", "229376", "sbuf.bytes_per_partition"),
+    ),
+    Bad(
+        "hbm_overflow",
+        "scratch = nl.ndarray((2, 2**32), nl.float32, buffer=nl.hbm)  # HERE",
+        ("capacity", "HBM tensors of 32.0 GiB", "24.0 GiB", "hbm.core_bytes", "next:"),
+    ),
+    Bad(
+        "tile_larger_than_sbuf",
+        "tile = nl.ndarray((128, 2**30), nl.float32)  # HERE",
+        ("capacity", "one SBUF tensor of 4.0 GiB per partition", "224.0 KiB per partition"),
     ),
     Bad(
         "missing_name",
@@ -286,9 +296,14 @@ nisa.tensor_copy(dst=tile, src=tile, engine=nisa.scalar_engine)  # HERE""",
             "kernel(X)\n", "kernel[16](X)  # HERE\n"),
     ),
     Bad(
-        "grid_of_wrong_type", "", ("grid",),
+        "grid_of_wrong_type", "", ("kernel['x']", "a launch grid has no programs"),
         script=HEADER + KERNEL.format(body="    pass").replace(
             "kernel(X)\n", "kernel['x'](X)  # HERE\n"),
+    ),
+    Bad(
+        "grid_of_nothing", "", ("kernel[0]", "allowed: 1 or more"),
+        script=HEADER + KERNEL.format(body="    pass").replace(
+            "kernel(X)\n", "kernel[0](X)  # HERE\n"),
     ),
     Bad(
         "argument_missing", "", ("kernel() missing 1 required positional argument: 'x'",),
@@ -296,9 +311,9 @@ nisa.tensor_copy(dst=tile, src=tile, engine=nisa.scalar_engine)  # HERE""",
             "kernel(X)\n", "kernel()  # HERE\n"),
     ),
     Bad(
-        "argument_of_no_known_dtype", "", ("complex128",),
+        "argument_of_no_known_dtype", "", ("complex64",),
         script=HEADER + KERNEL.format(body="    pass").replace(
-            "kernel(X)\n", "kernel(X + 1j)  # HERE\n"),
+            "kernel(X)\n", "kernel(X + 1j)\n"),
     ),
     Bad(
         "argument_of_objects", "", ("object",),
@@ -307,8 +322,8 @@ nisa.tensor_copy(dst=tile, src=tile, engine=nisa.scalar_engine)  # HERE""",
     ),
     Bad(
         "returned_from_sbuf",
-        "return nl.load(x)  # HERE",
-        ("HBM",),
+        "return nl.load(x)",
+        ("a kernel returns tensors in HBM; got NkiTensor(128x512 float32 in SBUF", "next: store it"),
     ),
 )  # fmt: skip
 
@@ -335,15 +350,6 @@ for bank in banks:
 for bank in banks:
     nisa.tensor_copy(dst=bank[:, 0:1], src=bank[:, 1:2])""",
         ("PSUM overflow", "18.0 KiB", "9 tensors", "trn2 has 16.0 KiB"),
-    ),
-    Bad(
-        "hbm_overflow",
-        """\
-tile = nl.load(x[0:1, 0:2])
-for _ in range(3):
-    scratch = nl.ndarray((1, 2**32), nl.float32, buffer=nl.hbm)
-    nisa.dma_copy(dst=scratch[:, 0:2], src=tile)""",
-        ("HBM tensors need 48.0 GiB", "24.0 GiB", "hbm.core_bytes"),
     ),
     Bad(
         "unwritten",

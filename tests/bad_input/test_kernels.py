@@ -59,7 +59,7 @@ def test_the_message_as_json(bad: Bad, tmp_path: Path, capsys: Captured) -> None
     assert found
     assert all(f["message"] and f["rule"] for f in found)
     if bad.line:
-        assert (found[0]["loc"]["file"], found[0]["loc"]["line"]) == (str(path), bad.line)
+        assert (found[0]["where"]["file"], found[0]["where"]["line"]) == (str(path), bad.line)
 
 
 def test_the_whole_text_of_one(tmp_path: Path, capsys: Captured) -> None:

@@ -171,6 +171,7 @@ class DmaCopy(_Triggered, nki="dma_copy", engines=QUEUES):
     rows scattered to one place the last stays, which the chip does not promise.
     """
 
+    partial = True  # a scatter, or a gather that skips rows
     dst: Layout = updates(*MEMORIES)
     src: Layout = reads(*MEMORIES)
     priority: int | None = attr(None)
@@ -280,6 +281,7 @@ class DmaTranspose(_Triggered, nki="dma_transpose", engines=QUEUES):
     With an index tile, rows ``index.T.flatten()`` of the table are gathered first.
     """
 
+    partial = True  # a gather may skip rows
     dst: Layout = updates(Space.SBUF)
     src: Layout = reads(*MEMORIES)
     axes: tuple[int, ...] | None = attr(None, convert=tuple)

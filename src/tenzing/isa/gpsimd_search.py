@@ -71,6 +71,7 @@ class NonzeroWithCount(Instruction, nki="nonzero_with_count", engines=(Engine.gp
     ``dst`` keep what they hold.
     """
 
+    partial = True
     dst: Layout = updates(Space.SBUF, dtypes=("int32",))
     src: Layout = reads(Space.SBUF, dtypes=SEGMENT_DTYPES)
     index_offset: int = attr(0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, SupportsFloat, SupportsIndex
 
 from tenzing.facts import Chip
 from tenzing.isa import numerics
@@ -167,6 +167,7 @@ class Instruction:
     engines: ClassVar[tuple[Engine, ...]] = ()
     exactness: ClassVar[Exactness] = Exactness.exact
     since: ClassVar[int] = 2  # first NeuronCore generation that has it
+    partial: bool = False  # leaves part of its destination as it was, without reading it
     stateful: ClassVar[bool] = False  # compute() takes the engine's registers as first argument
     specs: ClassVar[dict[str, OperandSpec | AttrSpec]] = {}
     operands: ClassVar[dict[str, OperandSpec]] = {}
@@ -259,6 +260,8 @@ class Instruction:
                 broken.append(f"{name} is missing; give a tile")
             elif value is not None and not spec.scalar:
                 broken.append(f"{name} is {value!r}; a tile is needed")
+            elif value is not None and not isinstance(value, Layout | SupportsFloat | SupportsIndex):
+                broken.append(f"{name} is {value!r}; a tile or a number is needed")
         if broken:
             return broken  # the rules below read every operand
         engine = self.engine_on(chip)

@@ -11,13 +11,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from tenzing.errors import Finding, KernelError, LegalityError, Loc, TenzingError
+from tenzing.errors import CapacityError, Finding, KernelError, LegalityError, Loc, TenzingError
 from tenzing.facts import Chip
 from tenzing.isa import numerics
 from tenzing.isa.instruction import Instruction, OperandSpec
 from tenzing.isa.operand import Array, DType, Layout, Space, Storage, View, resolve_loc
 from tenzing.isa.program import Program, Row, Template, operand_places
 from tenzing.machine.regions import Region, overlap, rectangle
+from tenzing.units import format_bytes
 
 ACTIVE: Final[ContextVar[Core]] = ContextVar("active core")
 INTERNAL: Final = "__tenzing_internal__"  # modules whose frames are never the user's source
@@ -48,6 +49,12 @@ class Core:
         self._psum_written: dict[int, set[tuple[int, Layout]]] = {}
         self.registers: dict[str, Array] = {"rng.seed": np.full(1, self.options.seed, np.uint32)}
         self._arenas: dict[Space, Array] = {}
+        self._hbm_bytes = 0
+        self._most_bytes = {
+            Space.HBM: chip.integer("hbm.core_bytes"),
+            Space.SBUF: chip.integer("sbuf.bytes_per_partition"),
+            Space.PSUM: chip.integer("psum.bytes_per_partition"),
+        }
         self.plans: dict[tuple[Any, ...], tuple[Storage, Layout]] = {}  # by memory, dtype, shape
         self.shared: dict[int, View] = {}  # shared HBM tensors of the launch, by order
         self.kept: dict[Any, View] = {}  # constant tiles the language makes once per core
@@ -86,7 +93,7 @@ class Core:
         data: Array | None = None
         if self.values:
             data = (
-                np.full(max(layout.nbytes, 1), UNWRITTEN, np.uint8)
+                self._fresh(storage, max(layout.nbytes, 1))
                 if contents is None
                 else np.ascontiguousarray(contents).reshape(-1).view(np.uint8).copy()
             )
@@ -104,7 +111,26 @@ class Core:
         storages.append(storage)
         if not self.values:
             return storage, None
-        return storage, np.full(layout.nbytes, UNWRITTEN, np.uint8)
+        return storage, self._fresh(storage, layout.nbytes)
+
+    def _fresh(self, storage: Storage, byte_count: int) -> Array:
+        """Unwritten bytes; what the chip can never hold is refused before the host holds it."""
+        space = storage.space
+        need = byte_count // storage.partitions
+        if not space.on_chip:
+            self._hbm_bytes += need
+            need = self._hbm_bytes
+        if need > self._most_bytes[space]:
+            fact = "hbm.core_bytes" if space is Space.HBM else f"{space.value}.bytes_per_partition"
+            what = "HBM tensors" if space is Space.HBM else f"one {space.name} tensor"
+            where = "" if space is Space.HBM else " per partition"
+            raise CapacityError(
+                f"{what} of {format_bytes(need)}{where}", where=resolve_loc(storage.loc_key),
+                allowed=f"{format_bytes(self._most_bytes[space])}{where} ({fact} of "
+                f"{self.chip.name})",
+                next_step="use smaller tiles, a smaller dtype or more cores",
+            )  # fmt: skip
+        return np.full(byte_count, UNWRITTEN, np.uint8)
 
     def _allocate_fixed(
         self,

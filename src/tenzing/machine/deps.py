@@ -54,6 +54,8 @@ class _Pass:
         ]
         self.given = [s.origin in ("input", "constant") for s in program.storages]
         self.table_of: list[RegionTable | None] = [None] * len(program.storages)
+        self.partial = [t.instruction.partial for t in program.templates]
+        self.placed_written: set[int] = set()  # tensors with an address that something wrote
 
     def run(self) -> Dependencies:
         before, queues = self.result.before, self.result.queue
@@ -76,8 +78,12 @@ class _Pass:
                         if writer >= 0 and not (adds_in_place and queues[writer] == 0):
                             waits.add(writer)
                 region.readers[reader] = index
-                if not region.whole and not self.given[storage]:
+                if not region.whole and not self.given[storage] and not (
+                    place in writes and self.partial[row[0]]
+                ):
                     self._unwritten(index, storage, region)
+                if self.keys[storage] < 0:
+                    self._overwritten(index, storage, region)
             for place in writes:
                 storage = row[1 + 2 * place]
                 region = region_of(storage, row[2 + 2 * place], layouts[place])
@@ -85,6 +91,8 @@ class _Pass:
                 if not region.direct and storage in self.earlier:
                     self._wait_for_earlier(storage, waits, queue, is_dma)
                 self._mark_written(region, index)
+                if self.keys[storage] < 0:
+                    self.placed_written.add(storage)
             waits.discard(index)
             before.append(list(waits))
             queues.append(queue)
@@ -146,6 +154,31 @@ class _Pass:
                 other.written_area = min(
                     other.area, other.written_area + common_area(region, other)
                 )
+
+    def _overwritten(self, index: int, storage: int, region: Region) -> None:
+        """A tensor with an address is read after another one at the same bytes was written."""
+        latest = max([region.writer, *[o.writer for o, _ in region.others]])
+        template = self.program.template(index)
+        if latest < 0 or storage not in self.placed_written or template.number in self.reported:
+            return
+        row = self.program.rows[latest]
+        writer = self.program.templates[row[0]]
+        written = [row[1 + 2 * place] for place in writer.writes]
+        if storage in written:
+            return
+        self.reported.add(template.number)
+        other = self.program.storages[written[0]]
+        source = self.program.storages[storage]
+        made = resolve_loc(source.loc_key)
+        places = (("overwritten", writer.loc), ("this tensor is made", made))
+        self.result.findings.append(Finding(
+            "overlap",
+            f"nki.isa.{template.instruction.nki} reads {source.space.name} tensor "
+            f"{source.name or 'x'.join(map(str, source.shape))} after its bytes were overwritten "
+            f"through {other.name or 'another tensor'} at an overlapping address",
+            template.loc, "give the tensors different addresses, or read before the other is written",
+            tuple((label, loc) for label, loc in places if loc is not None),
+        ))  # fmt: skip
 
     def _unwritten(self, index: int, storage: int, region: Region) -> None:
         template = self.program.template(index)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, SupportsIndex
 
 import numpy as np
 
@@ -21,13 +22,14 @@ from tenzing.errors import KernelError, Loc, TenzingError, UsageError
 from tenzing.isa import numerics
 from tenzing.isa.operand import Array, Layout, Space, Storage, resolve_loc
 from tenzing.isa.program import Program
-from tenzing.machine import ACTIVE, Core, Options
+from tenzing.machine import ACTIVE, INTERNAL, Core, Options
 from tenzing.nki.tensor import NkiTensor
 
 __tenzing_internal__ = True
 
 TARGET_VARIABLE: Final = "NEURON_PLATFORM_TARGET_OVERRIDE"
 DEFAULT_TARGET: Final = "trn2"
+_BELOW: Final = ("tenzing.nki", "tenzing.machine", "tenzing.isa", "tenzing.facts")
 
 
 @dataclass(slots=True)
@@ -110,11 +112,11 @@ class Kernel:
 
     def _programs(self, size: Any) -> int:
         """Programs of one grid dim; public samples of the older language launch one with 0."""
-        count = int(size)
+        count = int(size) if isinstance(size, SupportsIndex) else -1
         if count == 0 and self.spmd:
             return 1
         if count < 1:
-            raise UsageError(f"{self.function.__name__}[{count}]: a launch grid has no programs",
+            raise UsageError(f"{self.function.__name__}[{size!r}]: a launch grid has no programs",
                              allowed="1 or more")  # fmt: skip
         return count
 
@@ -152,6 +154,17 @@ def jit(function: Callable[..., Any] | None = None, **_: Any) -> Any:
 def simulate(kernel: Any, **_: Any) -> Kernel:
     """The kernel itself: every call is simulated here."""
     return kernel if isinstance(kernel, Kernel) else Kernel(kernel)
+
+
+def user_place(trace: TracebackType | None) -> Loc | None:
+    """Where in the user's source the innermost frame of an error stands."""
+    found: Loc | None = None
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__"))
+        if INTERNAL not in trace.tb_frame.f_globals and not module.startswith(_BELOW):
+            found = resolve_loc((trace.tb_frame.f_code, trace.tb_lasti))
+        trace = trace.tb_next
+    return found
 
 
 # -- one launch -------------------------------------------------------------------------------
@@ -196,6 +209,7 @@ def _run(
         result = value if result is None else result
     _write_back(bound[0], args, kwargs, cores[0].program)
     torch_like = any(_is_torch(a) for a in (*args, *kwargs.values()))
+    _map(result, _check_output)
     outputs = _map(result, lambda t: _to_user(t, torch_like))
     return Launch(name, [core.program for core in cores], outputs, loc)
 
@@ -211,6 +225,8 @@ def _call(function: Callable[..., Any], core: Core, instance: Instance, bound: B
     try:
         result = function(*bound[0], **bound[1])
         core.flush()
+    except TenzingError as error:
+        raise error.at(user_place(error.__traceback__)) from None
     finally:
         if collecting:
             gc.enable()
@@ -237,6 +253,9 @@ def _bind(core: Core, name: str, value: Any) -> Any:
     array = _as_numpy(value)
     if array is None:
         return value
+    if array.dtype.hasobject:
+        raise UsageError(f"argument {name} is an array of Python objects",
+                         next_step="give an array of numbers")  # fmt: skip
     storage, _, layout, data = core.allocate(
         Space.HBM, array.dtype, array.shape or (1,), name=name, origin="input", contents=array
     )
@@ -313,6 +332,12 @@ def _as_numpy(value: Any) -> Array | None:
     if isinstance(value, np.generic) or not hasattr(value, "dtype"):
         return None
     return np.asarray(value) if hasattr(value, "__array__") else None
+
+
+def _check_output(tensor: NkiTensor) -> None:
+    if tensor.buffer.on_chip:
+        raise KernelError(f"a kernel returns tensors in HBM; got {tensor!r}",
+                          next_step="store it into nl.ndarray(..., buffer=nl.shared_hbm)")  # fmt: skip
 
 
 def _to_user(tensor: NkiTensor, torch_like: bool) -> Any:

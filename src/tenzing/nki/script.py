@@ -12,7 +12,7 @@ from typing import Final
 
 from tenzing.errors import Loc, TenzingError, UsageError
 from tenzing.nki import alias
-from tenzing.nki.kernel import Session, entered
+from tenzing.nki.kernel import Session, entered, user_place
 
 __tenzing_internal__ = True
 
@@ -32,8 +32,8 @@ def run_script(path: str | Path, argv: Sequence[str] = (), session: Session | No
     with _as_main(file, argv) as module, entered(current):
         try:
             exec(code, module.__dict__)
-        except TenzingError:
-            raise
+        except TenzingError as error:
+            raise error.at(user_place(error.__traceback__)) from None
         except SystemExit as stop:
             return _exit_code(stop)
         except Exception as error:
@@ -95,7 +95,8 @@ def _exit_code(stop: SystemExit) -> int:
 def _user_error(file: Path, error: Exception) -> UsageError:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
     text = "".join(traceback.format_list(frames[-_FRAMES_SHOWN:])).rstrip()
-    last = frames[-1] if frames else None
+    own = [f for f in frames if not Path(f.filename).is_relative_to(sys.prefix)]
+    last = (own or frames or [None])[-1]
     where = Loc(last.filename, last.lineno or 1, last.name) if last else None
     reason = "".join(traceback.format_exception_only(error)).strip()
     return UsageError(f"{file.name} stopped: {reason}\n{text}", where=where)
