@@ -17,7 +17,6 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import kernels  # noqa: E402
-
 from tenzing.machine import Options, analyse  # noqa: E402
 from tenzing.nki import Spec, session  # noqa: E402
 from tenzing.units import PS_PER_US  # noqa: E402
@@ -97,7 +96,8 @@ def markdown(outcomes: list[Outcome]) -> str:
         "the facts; `dma.hwdge_*` and `launch.overhead_ns` were derived from the vector-add rows,",
         "so those four rows are a fit, all others are checks.",
         "",
-        "| kernel | chip | published us | simulated us | error | busiest engine published / simulated | note |",
+        "| kernel | chip | published us | simulated us | error | "
+        "busiest engine published / simulated | note |",
         "|---|---|---|---|---|---|---|",
     ]
     for o in outcomes:

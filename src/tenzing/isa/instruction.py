@@ -260,7 +260,7 @@ class Instruction:
                 broken.append(f"{name} is missing; give a tile")
             elif value is not None and not spec.scalar:
                 broken.append(f"{name} is {value!r}; a tile is needed")
-            elif value is not None and not isinstance(value, Layout | SupportsFloat | SupportsIndex):
+            elif not isinstance(value, Layout | SupportsFloat | SupportsIndex | None):
                 broken.append(f"{name} is {value!r}; a tile or a number is needed")
         if broken:
             return broken  # the rules below read every operand

@@ -12,7 +12,7 @@ from typing import Final
 from tenzing.errors import Finding, Loc
 from tenzing.isa.instruction import Engine
 from tenzing.isa.operand import Layout, Space, resolve_loc
-from tenzing.isa.program import Program
+from tenzing.isa.program import Program, Row
 from tenzing.machine.place import Placement
 from tenzing.machine.regions import Region, RegionTable, common_area, is_written, row_bytes_of
 
@@ -54,39 +54,18 @@ class _Pass:
         ]
         self.given = [s.origin in ("input", "constant") for s in program.storages]
         self.table_of: list[RegionTable | None] = [None] * len(program.storages)
-        self.partial = [t.instruction.partial for t in program.templates]
         self.placed_written: set[int] = set()  # tensors with an address that something wrote
 
     def run(self) -> Dependencies:
         before, queues = self.result.before, self.result.queue
-        region_of = self._region
         for index, row in enumerate(self.program.rows):
             queue, is_dma, reads, writes, layouts = self.kind[row[0]]
             waits: set[int] = set()
-            reader = queue + DMA_READER if is_dma else queue
             for place in reads:
-                storage = row[1 + 2 * place]
-                region = region_of(storage, row[2 + 2 * place], layouts[place])
-                # PSUM adds in order near the memory: a matmul does not wait for the one before
-                adds_in_place = queue == 0 and place in writes
-                writer = region.writer
-                if writer >= 0 and not (adds_in_place and queues[writer] == 0):
-                    waits.add(writer)
-                if region.others:
-                    for other, _ in region.others:
-                        writer = other.writer
-                        if writer >= 0 and not (adds_in_place and queues[writer] == 0):
-                            waits.add(writer)
-                region.readers[reader] = index
-                if not region.whole and not self.given[storage] and not (
-                    place in writes and self.partial[row[0]]
-                ):
-                    self._unwritten(index, storage, region)
-                if self.keys[storage] < 0:
-                    self._overwritten(index, storage, region)
+                self._read(index, row, place, layouts[place], waits)
             for place in writes:
                 storage = row[1 + 2 * place]
-                region = region_of(storage, row[2 + 2 * place], layouts[place])
+                region = self._region(storage, row[2 + 2 * place], layouts[place])
                 self._wait_for_writes(region, waits, queue, is_dma)
                 if not region.direct and storage in self.earlier:
                     self._wait_for_earlier(storage, waits, queue, is_dma)
@@ -97,6 +76,27 @@ class _Pass:
             before.append(list(waits))
             queues.append(queue)
         return self.result
+
+    def _read(self, index: int, row: Row, place: int, layout: Layout, waits: set[int]) -> None:
+        """Wait for whoever wrote what is read, and look at whether anyone did."""
+        queue, is_dma, _, writes, _ = self.kind[row[0]]
+        queues = self.result.queue
+        storage = row[1 + 2 * place]
+        region = self._region(storage, row[2 + 2 * place], layout)
+        # PSUM adds in order near the memory: a matmul does not wait for the one before
+        adds_in_place = queue == 0 and place in writes
+        writer = region.writer
+        if writer >= 0 and not (adds_in_place and queues[writer] == 0):
+            waits.add(writer)
+        for other, _ in region.others:
+            writer = other.writer
+            if writer >= 0 and not (adds_in_place and queues[writer] == 0):
+                waits.add(writer)
+        region.readers[queue + DMA_READER if is_dma else queue] = index
+        if not region.whole and not self.given[storage]:
+            self._unwritten(index, storage, region, keeps=place in writes)
+        if self.keys[storage] < 0:
+            self._overwritten(index, storage, region)
 
     def _region(self, storage: int, offset: int, layout: Layout) -> Region:
         table = self.table_of[storage]
@@ -176,12 +176,14 @@ class _Pass:
             f"nki.isa.{template.instruction.nki} reads {source.space.name} tensor "
             f"{source.name or 'x'.join(map(str, source.shape))} after its bytes were overwritten "
             f"through {other.name or 'another tensor'} at an overlapping address",
-            template.loc, "give the tensors different addresses, or read before the other is written",
+            template.loc, "give them different addresses, or read before the other is written",
             tuple((label, loc) for label, loc in places if loc is not None),
         ))  # fmt: skip
 
-    def _unwritten(self, index: int, storage: int, region: Region) -> None:
+    def _unwritten(self, index: int, storage: int, region: Region, keeps: bool) -> None:
         template = self.program.template(index)
+        if keeps and template.instruction.partial:
+            return
         if template.number in self.reported or is_written(region):
             return
         self.reported.add(template.number)

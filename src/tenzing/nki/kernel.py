@@ -336,8 +336,10 @@ def _as_numpy(value: Any) -> Array | None:
 
 def _check_output(tensor: NkiTensor) -> None:
     if tensor.buffer.on_chip:
-        raise KernelError(f"a kernel returns tensors in HBM; got {tensor!r}",
-                          next_step="store it into nl.ndarray(..., buffer=nl.shared_hbm)")  # fmt: skip
+        raise KernelError(
+            f"a kernel returns tensors in HBM; got {tensor!r}",
+            next_step="store it into nl.ndarray(..., buffer=nl.shared_hbm)",
+        )
 
 
 def _to_user(tensor: NkiTensor, torch_like: bool) -> Any:

@@ -96,8 +96,9 @@ def _user_error(file: Path, error: Exception) -> UsageError:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
     text = "".join(traceback.format_list(frames[-_FRAMES_SHOWN:])).rstrip()
     own = [f for f in frames if not Path(f.filename).is_relative_to(sys.prefix)]
-    last = (own or frames or [None])[-1]
-    where = Loc(last.filename, last.lineno or 1, last.name) if last else None
+    where = None
+    for frame in (own or frames)[-1:]:
+        where = Loc(frame.filename, frame.lineno or 1, frame.name)
     reason = "".join(traceback.format_exception_only(error)).strip()
     return UsageError(f"{file.name} stopped: {reason}\n{text}", where=where)
 
