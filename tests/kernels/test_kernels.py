@@ -118,21 +118,6 @@ def test_gather_rows() -> None:
     np.testing.assert_array_equal(run(kernels.gather_rows, table, rows), table[rows])
 
 
-def test_elementwise_chain_with_reduction_and_broadcasts() -> None:
-    x, row, column = normal(140, 33), normal(1, 33, seed=1), normal(140, 1, seed=2)
-    f32 = np.dtype(np.float32)
-    steps = [
-        kernels.Step("binary", nl.add, (0, 1), f32),
-        kernels.Step("binary", nl.multiply, (3, 2), f32),
-        kernels.Step("binary", nl.subtract, (1.5, 4), f32, (True, False)),
-        kernels.Step("reduce", nl.add, (5,), f32),
-    ]
-    full, total = run(kernels.elementwise, [x, row, column], steps, [5, 6], 140, 33)
-    expected = 1.5 - (x + row) * column
-    np.testing.assert_allclose(full, expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(total[:, 0], expected.sum(1), rtol=1e-4, atol=1e-4)
-
-
 @pytest.mark.parametrize("chip", CHIPS)
 def test_linear_is_legal_and_the_same_on_every_chip(chip: str) -> None:
     x, w = normal(32, 128), normal(128, 64, seed=1)

@@ -1,11 +1,10 @@
 """The standard library, written in our own NKI: readable, profilable and replaceable kernels."""
 
 from tenzing.kernels.attention import attention
-from tenzing.kernels.elementwise import Step, elementwise
 from tenzing.kernels.embedding import gather_rows
 from tenzing.kernels.matmul import linear
 from tenzing.kernels.norm import layer_norm, softmax
 
 __all__ = [
-    "Step", "attention", "elementwise", "gather_rows", "layer_norm", "linear", "softmax",
+    "attention", "gather_rows", "layer_norm", "linear", "softmax",
 ]  # fmt: skip

@@ -49,13 +49,7 @@ def linear(
             turned = transpose_blocks(load_rows(x, start, count, w.dtype), pmax)
             done = nl.ndarray((count, width), dtype=out.dtype, buffer=nl.sbuf)
             for number, (at, size) in enumerate(spans(width, nl.tile_size.gemm_moving_fmax)):
-                product = nl.ndarray((count, size), dtype=nl.float32, buffer=nl.psum)
-                for k, stationary in enumerate(turned):
-                    nisa.nc_matmul(
-                        dst=product, stationary=stationary,
-                        moving=weights[k][0 : weights[k].shape[0], at : at + size],
-                        accumulate=k > 0,
-                    )  # fmt: skip
+                product = _product(turned, weights, at, size)
                 part = done[0:count, at : at + size]
                 shift = None if bias_tile is None else bias_tile[0:count, at : at + size]
                 _epilogue(part, product, shift, op, number)
@@ -82,6 +76,19 @@ def _load_block(w: NkiTensor, k: int, size: int, column: int, width: int) -> Nki
     tile = nl.ndarray((size, width), dtype=w.dtype, buffer=nl.sbuf)
     nisa.dma_copy(dst=tile, src=w[k : k + size, column : column + width])
     return tile
+
+
+def _product(turned: list[NkiTensor], right: list[NkiTensor], at: int, size: int) -> NkiTensor:
+    """Columns ``at`` to ``at + size`` of the product, summed over the k blocks in PSUM."""
+    product = nl.ndarray((turned[0].shape[1], size), dtype=nl.float32, buffer=nl.psum)
+    for k, (stationary, block) in enumerate(zip(turned, right, strict=True)):
+        nisa.nc_matmul(
+            dst=product,
+            stationary=stationary,
+            moving=block[0 : block.shape[0], at : at + size],
+            accumulate=k > 0,
+        )
+    return product
 
 
 def _epilogue(
@@ -115,13 +122,7 @@ def batched_matmul(
             turned = transpose_blocks(load_rows(a[number], start, count), pmax)
             done = nl.ndarray((count, n), dtype=out.dtype, buffer=nl.sbuf)
             for turn, (at, size) in enumerate(spans(n, nl.tile_size.gemm_moving_fmax)):
-                product = nl.ndarray((count, size), dtype=nl.float32, buffer=nl.psum)
-                for k, stationary in enumerate(turned):
-                    nisa.nc_matmul(
-                        dst=product, stationary=stationary,
-                        moving=moving[k][0 : moving[k].shape[0], at : at + size],
-                        accumulate=k > 0,
-                    )  # fmt: skip
+                product = _product(turned, moving, at, size)
                 copy_from_psum(done[0:count, at : at + size], product, turn)
             nisa.dma_copy(dst=out[number, start : start + count, 0:n], src=done)
     return out
