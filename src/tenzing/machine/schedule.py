@@ -130,6 +130,11 @@ class _Simulation:
         self.events: list[tuple[int, int, int]] = []
         self.pending: list[int] = []  # triggers whose operands are ready, first in program first
         self.granting = False
+        self.now = 0
+        is_dma = [c.transfer is not None for c in costs]
+        self.sync_alone = all(
+            q == SYNC for t, q in zip(self.template, self.queue, strict=True) if is_dma[t]
+        )
 
     def run(self) -> Schedule:
         self._graph()
@@ -160,7 +165,7 @@ class _Simulation:
                     when, cause = at, other
             if queue == SYNC:
                 self.cause[index] = cause
-                heapq.heappush(self.events, (when, REQUEST, index))
+                self._request(index, when)
                 continue
             arrival = self._issue(index, queue, when, cause)
             following = follower[index]
@@ -177,28 +182,39 @@ class _Simulation:
                     ready.append(other)
 
     def _handle(self, when: int, kind: int, index: int) -> None:
-        """One event of the DMA side: a trigger is ready, Sync is free, a transfer begins."""
-        if kind == ARRIVAL:
+        """One event of the DMA side: a trigger is ready, a transfer begins, Sync is free."""
+        self.now = when
+        if kind == REQUEST:
+            self._request(index, when)
+        elif kind == ARRIVAL:
             self._transfer(index, when)
             self._release(index)
+        else:
+            self._grant(when)
+
+    def _request(self, index: int, when: int) -> None:
+        """A trigger whose operands are ready at ``when`` wants the Sync queue."""
+        if when > self.now:
+            heapq.heappush(self.events, (when, REQUEST, index))
             return
-        if kind == REQUEST:
-            heapq.heappush(self.pending, index)
-            if self.granting:
-                return
-            if self.queue_free[SYNC] > when:
-                self.granting = True
-                heapq.heappush(self.events, (self.queue_free[SYNC], GRANT, 0))
-                return
-        self.granting = False
+        heapq.heappush(self.pending, index)
+        if not self.granting:
+            self.granting = True
+            free = self.queue_free[SYNC]
+            heapq.heappush(self.events, (free if free > self.now else self.now, GRANT, 0))
+
+    def _grant(self, when: int) -> None:
+        """Sync is free: it takes the first ready trigger in program order."""
         index = heapq.heappop(self.pending)
         arrival = self._issue(index, SYNC, when, self.cause[index])
-        if arrival >= 0:
+        if arrival >= 0 and not self.sync_alone:
             heapq.heappush(self.events, (arrival, ARRIVAL, index))
         else:
+            if arrival >= 0:  # no other queue starts transfers, so this one is the next to arrive
+                self._transfer(index, arrival)
             self._release(index)
-        if self.pending:
-            self.granting = True
+        self.granting = bool(self.pending)
+        if self.granting:
             heapq.heappush(self.events, (self.queue_free[SYNC], GRANT, 0))
 
     def _release(self, index: int) -> None:
