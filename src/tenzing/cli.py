@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -31,13 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.script = script_words
     handler: Callable[[argparse.Namespace], int] = options.handler
     try:
-        return handler(options)
+        code = handler(options)
+        sys.stdout.flush()
+        return code
     except TenzingError as error:
         return _refuse(error, options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader has gone: what is left must not fail at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except OSError as error:
         return _refuse(UsageError(f"{error.strerror or error}: {error.filename or ''}"), options)
@@ -180,7 +184,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     with _script_output(options):
-        result = commands.check(options.path, target=options.target, argv=options.script)
+        result = commands.check(
+            options.path, target=options.target, argv=options.script, autocast=options.autocast
+        )
     print(json.dumps(report.findings_json(result), indent=2) if options.json
           else report.findings_text(result))  # fmt: skip
     return EXIT_REFUSED if result.findings else EXIT_OK

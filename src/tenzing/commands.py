@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tenzing import compiler, facts
-from tenzing.errors import Finding, TenzingError, UsageError
+from tenzing.errors import Finding, Loc, TenzingError, UsageError
 from tenzing.fleet import Bill, bill_for
 from tenzing.isa import Program
 from tenzing.machine import Analysis, Options, analyse
 from tenzing.nki import Launch, run_script, session
+from tenzing.nki.script import script_error
 
 Progress = Callable[[str], None]
 
@@ -98,7 +99,10 @@ def run(
         result.kernels.append(analyse_launch(launch, target))
 
     with session(target, Options(values=values), on_launch=launched) as current:
-        run_script(str(file), list(argv), current)
+        code = run_script(str(file), list(argv), current)
+    if code:
+        raise UsageError(f"{file.name} ended with exit code {code}",
+                         next_step="see what the script printed")  # fmt: skip
     return result
 
 
@@ -113,9 +117,11 @@ def analyse_program(name: str, program: Program, items: int = 1) -> KernelResult
     return KernelResult(name, program.chip.name, (analyse(program),), items=items)
 
 
-def check(path: str, *, target: str = "trn2", argv: Sequence[str] = ()) -> RunResult:
-    """Legality of every kernel a script launches: findings instead of results."""
-    return run(path, target=target, argv=argv)
+def check(
+    path: str, *, target: str = "trn2", argv: Sequence[str] = (), autocast: str = "none"
+) -> RunResult:
+    """Legality of every kernel a script launches, or of a model: findings instead of results."""
+    return run(path, target=target, argv=argv, autocast=autocast)
 
 
 def compare(
@@ -156,12 +162,26 @@ def split_path(path: str) -> tuple[Path, str]:
 
 
 @contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
-    sys.path.insert(0, str(folder))
+def _code_of(file: Path) -> Iterator[None]:
+    """The user's own code runs: it may import from its folder, and its errors become messages."""
+    folder = str(file.resolve().parent)
+    sys.path.insert(0, folder)
     try:
         yield
+    except TenzingError:
+        raise
+    except SyntaxError as error:
+        where = Loc(error.filename or str(file), error.lineno or 1)
+        raise UsageError(f"{file.name} is not Python: {error.msg}", where=where) from None
+    except SystemExit as stop:
+        raise UsageError(
+            f"{file.name} ended with exit code {stop.code}",
+            next_step='keep such code under `if __name__ == "__main__":`',
+        ) from None
+    except Exception as error:
+        raise script_error(file, error) from None
     finally:
-        sys.path.remove(str(folder))
+        sys.path.remove(folder)
 
 
 def load_model(file: Path, attribute: str) -> tuple[Any, tuple[Any, ...]]:
@@ -170,18 +190,16 @@ def load_model(file: Path, attribute: str) -> tuple[Any, tuple[Any, ...]]:
     The attribute is a pair ``(module, inputs)``, a function returning one, or a module beside a
     variable ``example_inputs``.
     """
-    with _importing_from(file.resolve().parent):
-        try:
-            names = runpy.run_path(str(file))
-        except (SyntaxError, ImportError) as error:
-            raise UsageError(f"{file} cannot be imported: {error}") from None
+    with _code_of(file):
+        names = runpy.run_path(str(file))
     if attribute not in names:
         known = ", ".join(n for n in names if not n.startswith("_"))
-        raise UsageError(f"{file} has no '{attribute}'", allowed=known)
+        raise UsageError(f"{file} has no '{attribute}'", allowed=known or "it defines nothing")
     found = names[attribute]
     if callable(found) and not hasattr(found, "forward"):
-        found = found()
-    if isinstance(found, tuple):
+        with _code_of(file):
+            found = found()
+    if isinstance(found, tuple) and len(found) == len(("module", "inputs")):
         module, inputs = found
     elif "example_inputs" in names:
         module, inputs = found, names["example_inputs"]

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import linecache
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 EXIT_REFUSED: Final = 2  # the command line's exit code for anything the user can fix
+_PACKAGE: Final = Path(__file__).resolve().parent
+_LIBRARIES: Final = tuple(
+    Path(sysconfig.get_path(name)).resolve()
+    for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+
+
+def is_user_code(filename: str) -> bool:
+    """Whether a file is the user's own: not Python's, an installed package's or ours."""
+    if filename.startswith("<"):
+        return False
+    path = Path(filename).resolve()
+    return not any(path.is_relative_to(folder) for folder in (_PACKAGE, *_LIBRARIES))
 
 
 @dataclass(frozen=True, slots=True)

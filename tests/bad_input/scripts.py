@@ -323,7 +323,7 @@ nisa.tensor_copy(dst=tile, src=tile, engine=nisa.scalar_engine)  # HERE""",
     Bad(
         "returned_from_sbuf",
         "return nl.load(x)",
-        ("a kernel returns tensors in HBM; got NkiTensor(128x512 float32 in SBUF", "next: store it"),
+        ("a kernel returns tensors in HBM; got NkiTensor(128x512 float32", "next: store it"),
     ),
 )  # fmt: skip
 
@@ -338,8 +338,14 @@ for _ in range(8):
     tiles.append(tile)
 for tile in tiles:
     nisa.tensor_copy(dst=tile[:, 0:1], src=tile[:, 1:2])""",
-        ("SBUF overflow", "256.0 KiB per partition are live at once (8 tensors)",
-         "trn2 has 224.0 KiB", "sbuf.bytes_per_partition", "live: 128x8192 float32", "next:"),
+        (
+            "SBUF overflow",
+            "256.0 KiB per partition are live at once (8 tensors)",
+            "trn2 has 224.0 KiB",
+            "sbuf.bytes_per_partition",
+            "live: 128x8192 float32",
+            "next:",
+        ),
     ),
     Bad(
         "psum_overflow",

@@ -1,4 +1,4 @@
-"""Kernels with one mistake: a message with place, what, allowed and next step; never a traceback."""
+"""Kernels with one mistake: a message with its place and next step, never a traceback."""
 
 from __future__ import annotations
 

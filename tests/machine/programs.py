@@ -160,9 +160,7 @@ def touched(storage: Storage, offset: int, layout: Layout, placement: Placement)
     if storage.space is Space.HBM:
         return {("hbm", storage.id, at) for at in where}
     shift = 0 if storage.address is not None else int(placement.address[storage.id])
-    return {
-        (storage.space.value, at // storage.pitch, at % storage.pitch + shift) for at in where
-    }
+    return {(storage.space.value, at // storage.pitch, at % storage.pitch + shift) for at in where}
 
 
 def effects(program: Program, placement: Placement) -> list[tuple[set[Byte], set[Byte]]]:

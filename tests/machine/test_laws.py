@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.machine.programs import (
-    PLACES, Step, effects, hazards, inputs, kernel, record, recorded, steps,
-)  # fmt: skip
+    PLACES,
+    Step,
+    effects,
+    hazards,
+    inputs,
+    kernel,
+    record,
+    recorded,
+    steps,
+)
 
 from tenzing import facts
 from tenzing.isa.operand import Space
@@ -212,7 +220,9 @@ def test_the_peak_is_the_fullest_moment(wanted: list[Any]) -> None:
     program = tiles_in_turn(wanted, Space.SBUF)
     found = place(program)
     level = [
-        sum(storage_bytes(s) for s in program.storages if found.first[s.id] <= t <= found.last[s.id])
+        sum(
+            storage_bytes(s) for s in program.storages if found.first[s.id] <= t <= found.last[s.id]
+        )
         for t in range(len(program))
     ]
     assert found.sbuf_peak_bytes == max(level)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Final
 
-from tenzing.errors import Loc, TenzingError, UsageError
+from tenzing.errors import Loc, TenzingError, UsageError, is_user_code
 from tenzing.nki import alias
 from tenzing.nki.kernel import Session, entered, user_place
 
@@ -37,7 +37,7 @@ def run_script(path: str | Path, argv: Sequence[str] = (), session: Session | No
         except SystemExit as stop:
             return _exit_code(stop)
         except Exception as error:
-            raise _user_error(file, error) from None
+            raise script_error(file, error) from None
     return 0
 
 
@@ -92,10 +92,11 @@ def _exit_code(stop: SystemExit) -> int:
     return 1
 
 
-def _user_error(file: Path, error: Exception) -> UsageError:
+def script_error(file: Path, error: Exception) -> UsageError:
+    """An exception of the user's own code as a message with the frames of that code."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
     text = "".join(traceback.format_list(frames[-_FRAMES_SHOWN:])).rstrip()
-    own = [f for f in frames if not Path(f.filename).is_relative_to(sys.prefix)]
+    own = [f for f in frames if is_user_code(f.filename)]
     where = None
     for frame in (own or frames)[-1:]:
         where = Loc(frame.filename, frame.lineno or 1, frame.name)
@@ -107,4 +108,4 @@ def _is_ours(filename: str) -> bool:
     return filename.startswith("<") or Path(filename).resolve().is_relative_to(_PACKAGE)
 
 
-__all__ = ["run_script"]
+__all__ = ["run_script", "script_error"]

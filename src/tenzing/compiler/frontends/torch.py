@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import numpy as np
 from tenzing.compiler.frontends.aten import Translator
 from tenzing.compiler.graph import Alias, Array, Graph, GraphBuilder, TensorType, Value
 from tenzing.compiler.verify import verify
-from tenzing.errors import Loc, TenzingError, UnsupportedOp, UsageError
+from tenzing.errors import Loc, TenzingError, UnsupportedOp, UsageError, is_user_code
 
 # Overloads that PyTorch would decompose but that we keep whole, because a chip has a better way.
 KEPT_WHOLE: Final = (
@@ -87,14 +88,17 @@ def import_exported(program: Any, *, name: str = "model") -> Imported:
         packet, variant = overload.split(".")
         table.pop(getattr(getattr(torch.ops.aten, packet), variant), None)
     with _math_attention(torch), _quiet():
-        program.run_decompositions(table)
+        program = program.run_decompositions(table)
     return _ProgramReader(torch, program, name).read()
 
 
 def _export_error(error: Exception) -> UsageError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [Loc(f.filename, f.lineno or 1, f.name) for f in frames if is_user_code(f.filename)]
     return UsageError(
         "torch.export cannot trace this module",
+        where=own[-1] if own else None,
         got=f"{type(error).__name__}: {lines[0] if lines else 'no message'}",
         next_step="make shapes and branches independent of tensor values, then try torch.export",
     )
