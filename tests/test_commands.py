@@ -94,11 +94,12 @@ def test_errors_are_exceptions_here(script: Path, tmp_path: Path) -> None:
 
 def test_compare_keeps_refusals_beside_results(tmp_path: Path) -> None:
     path = tmp_path / "new.py"
-    path.write_text(
-        HEADER.replace("    nl.store", "    import nki.isa as nisa\n    t = nl.load(x)\n"
-                       "    nisa.tensor_copy(dst=t, src=t, engine=nisa.scalar_engine)\n    nl.store")
-        + "copy(np.ones((128, 8), np.float32))\n"
-    )  # fmt: skip
+    on_scalar = (
+        "    import nki.isa as nisa\n    t = nl.load(x)\n"
+        "    nisa.tensor_copy(dst=t, src=t, engine=nisa.scalar_engine)\n    nl.store"
+    )
+    script = HEADER.replace("    nl.store", on_scalar)
+    path.write_text(script + "copy(np.ones((128, 8), np.float32))\n")
     refused, accepted = commands.compare(str(path), targets=["trn1", "trn2"])
     assert isinstance(refused, KernelError)
     assert isinstance(accepted, commands.RunResult)
