@@ -131,10 +131,6 @@ class _Simulation:
         self.pending: list[int] = []  # triggers whose operands are ready, first in program first
         self.granting = False
         self.now = 0
-        is_dma = [c.transfer is not None for c in costs]
-        self.sync_alone = all(
-            q == SYNC for t, q in zip(self.template, self.queue, strict=True) if is_dma[t]
-        )
 
     def run(self) -> Schedule:
         self._graph()
@@ -207,11 +203,9 @@ class _Simulation:
         """Sync is free: it takes the first ready trigger in program order."""
         index = heapq.heappop(self.pending)
         arrival = self._issue(index, SYNC, when, self.cause[index])
-        if arrival >= 0 and not self.sync_alone:
+        if arrival >= 0:
             heapq.heappush(self.events, (arrival, ARRIVAL, index))
         else:
-            if arrival >= 0:  # no other queue starts transfers, so this one is the next to arrive
-                self._transfer(index, arrival)
             self._release(index)
         self.granting = bool(self.pending)
         if self.granting:
