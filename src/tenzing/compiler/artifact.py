@@ -12,9 +12,7 @@ from tenzing import facts
 from tenzing.compiler.frontends import torch as torch_frontend
 from tenzing.compiler.frontends import torch_compile, torch_values
 from tenzing.compiler.graph import Array, Graph, Value
-from tenzing.compiler.lowering import lower_graph
-from tenzing.compiler.lowering.nodes import Progress
-from tenzing.compiler.lowering.tiles import device_dtype
+from tenzing.compiler.lowering import Progress, device_dtype, lower_graph
 from tenzing.compiler.passes import default_pipeline
 from tenzing.compiler.printer import to_text
 from tenzing.compiler.reference import prepare

@@ -1,9 +1,15 @@
 """From graph to program: every node becomes calls of NKI kernels.
 
 The meaning of an operation stands with its class in ``compiler.ops`` and knows no kernel; this
-package is the one place that chooses kernels (docs/decisions/0007).
+package is the one place that chooses kernels (docs/decisions/0007). One file per family; importing
+it registers its rules.
 """
 
-from tenzing.compiler.lowering.nodes import lower_graph
+from tenzing.compiler.lowering import groups, movement, products
+from tenzing.compiler.lowering.program import Progress, lower_graph
+from tenzing.compiler.lowering.registry import RULES, device_dtype, lowers, unsupported
 
-__all__ = ["lower_graph"]
+__all__ = [
+    "RULES", "Progress", "device_dtype", "groups", "lower_graph", "lowers", "movement",
+    "products", "unsupported",
+]  # fmt: skip

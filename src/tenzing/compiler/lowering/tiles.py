@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from tenzing.compiler.graph import Graph, Node, Value, is_float
-from tenzing.errors import UnsupportedOp
+from tenzing.compiler.lowering.registry import device_dtype, unsupported
 from tenzing.kernels.rows import normalise_rows, softmax_rows
 from tenzing.nki import NkiTensor
 from tenzing.nki import isa as nisa
@@ -42,12 +42,6 @@ REDUCE: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 SAME_TILE: Final = ("reshape", "broadcast_in_dim")
 GELU: Final[Mapping[str, Any]] = {"none": nl.gelu, "tanh": nl.gelu_apprx_tanh}
-
-
-def device_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype a value has on the chip, which has no 64-bit numbers."""
-    narrow = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32}
-    return np.dtype(narrow.get(dtype.name, dtype))
 
 
 class Body:
@@ -152,16 +146,6 @@ def _per_row(x: Tile) -> Tile:
     column = nl.ndarray(x.shape, dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_copy(dst=column, src=x)
     return column
-
-
-def unsupported(node: Node, where: str = "") -> UnsupportedOp:
-    """The error for an operation without a lowering."""
-    module = f" of module {node.scope}" if node.scope else ""
-    return UnsupportedOp(
-        f"operation {node.op.name}{module} has no kernel {where}".rstrip(), where=node.loc,
-        got=", ".join(str(v) for v in node.inputs),
-        next_step="run this part outside the compiled module, or give it a kernel",
-    )  # fmt: skip
 
 
 def _splat(node: Node) -> float:
@@ -277,4 +261,4 @@ RULES: Final[Mapping[str, Callable[[Body, Node, list[Tile]], Tile]]] = {
     "layer_norm": _layer_norm, "softmax": _softmax,
 }  # fmt: skip
 
-__all__ = ["Body", "Tile", "device_dtype", "unsupported"]
+__all__ = ["Body", "Tile"]

@@ -1,0 +1,65 @@
+"""Which operation is lowered by which rule, and what every rule needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from tenzing.compiler.graph import GraphError, Node
+from tenzing.errors import UnsupportedOp
+from tenzing.nki import NkiTensor
+from tenzing.nki import isa as nisa
+from tenzing.nki import language as nl
+
+Rule = Callable[[Node, list[NkiTensor]], list[NkiTensor]]
+
+RULES: Final[dict[str, Rule]] = {}
+
+
+def lowers(*names: str) -> Callable[[Rule], Rule]:
+    """Register the rule of operations: HBM tensors of the inputs in, of the outputs back."""
+
+    def register(rule: Rule) -> Rule:
+        for name in names:
+            if name in RULES:
+                raise GraphError("operation lowered twice", got=name)
+            RULES[name] = rule
+        return rule
+
+    return register
+
+
+def unsupported(node: Node, where: str = "") -> UnsupportedOp:
+    """The error for an operation without a lowering."""
+    module = f" of module {node.scope}" if node.scope else ""
+    return UnsupportedOp(
+        f"operation {node.op.name}{module} has no kernel {where}".rstrip(), where=node.loc,
+        got=", ".join(str(v) for v in node.inputs),
+        next_step="run this part outside the compiled module, or give it a kernel",
+    )  # fmt: skip
+
+
+def device_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype a value has on the chip, which has no 64-bit numbers."""
+    narrow = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32}
+    return np.dtype(narrow.get(dtype.name, dtype))
+
+
+def dense(shape: tuple[int, ...], dtype: Any) -> NkiTensor:
+    """A new HBM tensor."""
+    return nl.ndarray(shape or (1,), dtype=device_dtype(np.dtype(dtype)), buffer=nl.hbm)
+
+
+def copied(x: NkiTensor) -> NkiTensor:
+    """A dense copy of a strided HBM view, by DMA."""
+    out = dense(x.shape, x.dtype)
+    nisa.dma_copy(dst=out, src=x)
+    return out
+
+
+def as_rows(x: NkiTensor) -> NkiTensor:
+    """Leading dims joined: [rows, last dim]."""
+    return x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
