@@ -58,6 +58,18 @@ CASES = {
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
         [(2, 3, 40, 16)] * 3,
     ),
+    "attention_causal_grouped": (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True),
+        [(2, 4, 40, 24), (2, 2, 40, 24), (2, 2, 40, 24)],
+    ),
+    "attention_per_head_bias": (
+        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m, scale=1.0),
+        [(2, 3, 40, 16), (2, 3, 130, 16), (2, 3, 130, 16), (1, 3, 40, 130)],
+    ),
+    "attention_mask_of_query_and_key": (
+        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m > 0.3),
+        [(2, 2, 20, 160), (2, 2, 30, 160), (2, 2, 30, 144), (2, 1, 20, 30)],
+    ),
     "transpose": (lambda x: x.transpose(0, 1) + 1.0, [(20, 30)]),
     "concatenate": (lambda x, y: torch.cat([x, y], 1) * 2.0, [(20, 30), (20, 5)]),
     "slice": (lambda x: x[2:9, ::3] + 1.0, [(20, 30)]),

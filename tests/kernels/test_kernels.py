@@ -66,35 +66,6 @@ def test_batched_matmul(transposed: bool) -> None:
     np.testing.assert_allclose(result, a @ b, rtol=1e-4, atol=1e-4)
 
 
-def attention_reference(q, k, v, mask, scale):
-    q, k, v = (x.transpose(0, 2, 1, 3).astype(np.float64) for x in (q, k, v))
-    scores = q @ k.swapaxes(2, 3) * scale
-    if mask is not None:
-        scores = scores + mask[:, None, None, :]
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    weights /= weights.sum(-1, keepdims=True)
-    return (weights @ v).transpose(0, 2, 1, 3)
-
-
-@pytest.mark.parametrize(
-    ("batch", "queries", "keys", "heads", "dim"),
-    [(2, 64, 64, 12, 32), (1, 200, 200, 2, 64), (1, 8, 600, 1, 128), (1, 20, 33, 3, 24)],
-)
-@pytest.mark.parametrize("masked", [False, True])
-def test_attention(batch, queries, keys, heads, dim, masked) -> None:
-    q = normal(batch, queries, heads, dim)
-    k, v = normal(batch, keys, heads, dim, seed=1), normal(batch, keys, heads, dim, seed=2)
-    mask = None
-    if masked:
-        mask = np.where(np.arange(keys)[None] < keys // 2, 0.0, -30000.0).astype(np.float32)
-        mask = np.repeat(mask, batch, 0)
-    scale = 1 / math.sqrt(dim)
-    result = run(kernels.attention, q, k, v, mask, scale)
-    np.testing.assert_allclose(
-        result, attention_reference(q, k, v, mask, scale), rtol=2e-4, atol=2e-4
-    )
-
-
 @pytest.mark.parametrize("columns", [384, 700])
 def test_layer_norm(columns: int) -> None:
     x, extra = normal(150, columns), normal(150, columns, seed=1)

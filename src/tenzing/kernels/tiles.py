@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tenzing.nki import isa as nisa
@@ -40,13 +40,18 @@ def load_row_broadcast(row: NkiTensor, start: int, columns: int, partitions: int
 
 
 def transpose_blocks(tile: NkiTensor, block: int) -> list[NkiTensor]:
-    """Tile ``[rows, columns]`` as SBUF tiles ``[block, rows]``, one per block of columns.
+    """Tile ``[rows, columns]`` as SBUF tiles ``[block, rows]``, one per block of columns."""
+    return transpose_spans(tile, spans(tile.shape[1], block))
+
+
+def transpose_spans(tile: NkiTensor, columns: Iterable[tuple[int, int]]) -> list[NkiTensor]:
+    """Column ranges (start, size) of a tile as SBUF tiles ``[size, rows]``.
 
     TensorE transposes through PSUM; the copies back alternate between Vector and Scalar.
     """
-    rows, columns = tile.shape
+    rows = tile.shape[0]
     result = []
-    for number, (start, size) in enumerate(spans(columns, block)):
+    for number, (start, size) in enumerate(columns):
         turned = nl.ndarray((size, rows), dtype=tile.dtype, buffer=nl.psum)
         nisa.nc_transpose(dst=turned, data=tile[0:rows, start : start + size])
         back = nl.ndarray((size, rows), dtype=tile.dtype, buffer=nl.sbuf)

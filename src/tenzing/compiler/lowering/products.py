@@ -35,26 +35,18 @@ def _linear(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
 def _attention(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     q, k, v, *mask = inputs
     a = node.attrs
-    if a["causal"] or a["heads"] != a["kv_heads"]:
-        raise unsupported(node, "with causal masks or shared key heads")
 
-    def apart(x: NkiTensor) -> NkiTensor:
+    def apart(x: NkiTensor, heads: int) -> NkiTensor:
         if a["packed"]:
-            return x.reshape((*x.shape[:2], a["heads"], x.shape[2] // a["heads"]))
+            return x.reshape((*x.shape[:2], heads, x.shape[2] // heads))
         return x.permute((0, 2, 1, 3))
 
-    flat = None
-    if mask:
-        shape = mask[0].shape
-        if shape[1:3] != (1, 1):
-            raise unsupported(node, f"for a mask of shape {shape}")
-        flat = mask[0].reshape((shape[0], shape[3]))
-        if shape[3] == 1 < apart(k).shape[1]:
-            raise unsupported(node, f"for a mask of shape {shape}")
-    done = attention(apart(q), apart(k), apart(v), flat, a["scale"], v.dtype)
-    if not a["packed"]:
-        return [copied(done.permute((0, 2, 1, 3)))]
-    return [done]
+    done = attention(
+        apart(q, a["heads"]), apart(k, a["kv_heads"]), apart(v, a["kv_heads"]),
+        mask[0] if mask else None, a["scale"], v.dtype, device_dtype(node.output.dtype),
+        a["causal"],
+    )  # fmt: skip
+    return [done if a["packed"] else copied(done.permute((0, 2, 1, 3)))]
 
 
 @lowers("dot_general")
