@@ -54,6 +54,21 @@ def _movement() -> list[Sample]:
     ]
 
 
+def _experts() -> list[Sample]:
+    x, stack = floats(6, 4), floats(3, 4, 5)
+    chosen = np.array([2, 0, 2, 2, 0, 2])
+    slots, _, owners = ops.ExpertOrder(3, 2).reference(chosen)
+    (rows,) = ops.TakeRows().reference(x, slots)
+    return [
+        (ops.ExpertLinear(), (x, stack, chosen)),
+        (ops.ExpertLinear("nk", BF16), (x, stack.swapaxes(1, 2).copy(), chosen)),
+        (ops.ExpertOrder(3, 16), (chosen,)),
+        (ops.ExpertOrder(3, 16, 2), (chosen,)),
+        (ops.TakeRows(), (x, slots)),
+        (ops.ExpertBlocks(), (rows, stack, owners)),
+    ]
+
+
 def _indexing() -> list[Sample]:
     table, index = floats(7, 4), np.array([[0, 6], [3, 3], [1, 99]])
     position = np.array([2, 1])
@@ -119,7 +134,9 @@ def _fused() -> list[Sample]:
 
 def all_samples() -> list[Sample]:
     """Every sample."""
-    parts = (_elementwise(), _movement(), _indexing(), _rows(), _products(), _fused())
+    parts = (
+        _elementwise(), _movement(), _indexing(), _rows(), _products(), _fused(), _experts(),
+    )  # fmt: skip
     return [sample for part in parts for sample in part]
 
 

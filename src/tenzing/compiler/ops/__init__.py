@@ -39,6 +39,13 @@ from tenzing.compiler.ops.elementwise import (
     Tanh,
     Xor,
 )
+from tenzing.compiler.ops.experts import (
+    ExpertBlocks,
+    ExpertLinear,
+    ExpertOrder,
+    TakeRows,
+    block_count,
+)
 from tenzing.compiler.ops.fused import Access, Fused
 from tenzing.compiler.ops.indexing import (
     DynamicSlice,
@@ -95,6 +102,9 @@ __all__ = [
     "DynamicUpdateSlice",
     "Elementwise",
     "Erf",
+    "ExpertBlocks",
+    "ExpertLinear",
+    "ExpertOrder",
     "Exponential",
     "ExponentialMinusOne",
     "Floor",
@@ -136,9 +146,11 @@ __all__ = [
     "Sqrt",
     "Subtract",
     "TakeAlong",
+    "TakeRows",
     "Tanh",
     "TopK",
     "Transpose",
     "Xor",
+    "block_count",
     "splat_like",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tenzing.compiler.passes.cleanup import CommonSubexpressions, DeadCode, FoldConstants, Simplify
 from tenzing.compiler.passes.epilogue import MatmulEpilogue, RecogniseLinear
+from tenzing.compiler.passes.experts import RecogniseExperts, SortByExpert
 from tenzing.compiler.passes.fusion import FuseRows
 from tenzing.compiler.passes.layout import PackHeads, SumsAsMatmul, WeightsForMatmul
 from tenzing.compiler.passes.legalise import Autocast, NarrowNumbers
@@ -22,9 +23,11 @@ __all__ = [
     "PackHeads",
     "Pass",
     "Pipeline",
+    "RecogniseExperts",
     "RecogniseLinear",
     "Simplify",
     "Step",
+    "SortByExpert",
     "SumsAsMatmul",
     "WeightsForMatmul",
     "default_pipeline",
@@ -41,12 +44,17 @@ def default_pipeline(autocast: str = "none") -> Pipeline:
         (
             NarrowNumbers(),
             *tidy,
+            RecogniseExperts(),
+            DeadCode(),
             RecogniseLinear(),
             PackHeads(),
             Autocast(autocast),
             DeadCode(),
             SumsAsMatmul(),
             WeightsForMatmul(),
+            Simplify(),
+            DeadCode(),
+            SortByExpert(),
             *tidy,
             MatmulEpilogue(),
             HoistPreparation(),

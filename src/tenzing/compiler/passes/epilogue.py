@@ -12,11 +12,14 @@ from tenzing.compiler.ops import (
     BroadcastInDim,
     Convert,
     DotGeneral,
+    ExpertBlocks,
+    ExpertLinear,
     Linear,
 )
 from tenzing.compiler.passes.pipeline import Pass
 
 MATRIX_RANK = 2
+ROUNDING = (Linear, DotGeneral, Attention, ExpertLinear, ExpertBlocks)  # have an out_dtype
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class MatmulEpilogue(Pass):
 def _joined(
     builder: GraphBuilder, before: Node, node: Node, others: tuple[Value, ...]
 ) -> tuple[Value, ...] | None:
-    if isinstance(node.op, Convert) and isinstance(before.op, Linear | DotGeneral | Attention):
+    if isinstance(node.op, Convert) and isinstance(before.op, ROUNDING):
         rounded = replace(before.op, out_dtype=node.op.dtype)
         return builder.emit(rounded, *before.inputs) if is_float(node.op.dtype) else None
     if not isinstance(before.op, Linear) or before.op.activation:

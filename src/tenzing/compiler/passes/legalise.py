@@ -20,7 +20,7 @@ from tenzing.compiler.graph import (
     dtype_name,
     rewrite,
 )
-from tenzing.compiler.ops import Attention, Constant, Convert, DotGeneral, Linear
+from tenzing.compiler.ops import Attention, Constant, Convert, DotGeneral, ExpertLinear, Linear
 from tenzing.compiler.passes.pipeline import Pass
 
 NARROWER: Final[Mapping[np.dtype[Any], np.dtype[Any]]] = {
@@ -107,7 +107,8 @@ class Autocast(Pass):
         self, builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
     ) -> tuple[Value, ...] | None:
         op = node.op
-        if not isinstance(op, DotGeneral | Linear | Attention) or inputs[0].dtype != F32:
+        multiplies = isinstance(op, DotGeneral | Linear | ExpertLinear | Attention)
+        if not multiplies or inputs[0].dtype != F32:
             return None
         operands = 3 if isinstance(op, Attention) else 2
         cast = [self._cast(builder, value) for value in inputs[:operands]]
