@@ -107,8 +107,9 @@ class Autocast(Pass):
         self, builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
     ) -> tuple[Value, ...] | None:
         op = node.op
-        multiplies = isinstance(op, DotGeneral | Linear | ExpertLinear | Attention)
-        if not multiplies or inputs[0].dtype != F32:
+        if not isinstance(op, DotGeneral | Linear | ExpertLinear | Attention):
+            return None
+        if inputs[0].dtype != F32:
             return None
         operands = 3 if isinstance(op, Attention) else 2
         cast = [self._cast(builder, value) for value in inputs[:operands]]
