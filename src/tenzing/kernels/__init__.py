@@ -1,7 +1,7 @@
 """The standard library, written in our own NKI: readable, profilable and replaceable kernels."""
 
 from tenzing.kernels.attention import attention
-from tenzing.kernels.embedding import gather_rows
+from tenzing.kernels.indexing import gather_rows
 from tenzing.kernels.matmul import linear
 from tenzing.kernels.norm import layer_norm, softmax
 

@@ -57,6 +57,31 @@ def normalise_rows(
     return normal
 
 
+def rms_rows(tile: NkiTensor, scale: NkiTensor | None, epsilon: float, dtype: Any) -> NkiTensor:
+    """``x / sqrt(mean(x * x) + epsilon) * scale`` of every row."""
+    count, columns = tile.shape
+    squares = nl.ndarray((count, columns), dtype=nl.float32, buffer=nl.sbuf)
+    total = nl.ndarray((count, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.activation(
+        dst=squares, op=nl.square, data=tile, reduce_op=nl.add, reduce_res=total,
+        reduce_cmd=nisa.reduce_cmd.reset_reduce,
+    )  # fmt: skip
+    mean, inverse = (nl.ndarray((count, 1), dtype=nl.float32, buffer=nl.sbuf) for _ in range(2))
+    nisa.tensor_scalar(
+        dst=mean, data=total, op0=nl.multiply, operand0=1.0 / columns, op1=nl.add, operand1=epsilon
+    )
+    nisa.tensor_scalar(dst=inverse, data=mean, op0=nl.power, operand0=-0.5)
+    done = nl.ndarray((count, columns), dtype=dtype, buffer=nl.sbuf)
+    if scale is None:
+        nisa.tensor_scalar(dst=done, data=tile, op0=nl.multiply, operand0=inverse)
+    else:
+        nisa.scalar_tensor_tensor(
+            dst=done, data=tile, op0=nl.multiply, operand0=inverse, op1=nl.multiply,
+            operand1=scale[0:count, 0:columns],
+        )  # fmt: skip
+    return done
+
+
 def softmax_rows(tile: NkiTensor, dtype: Any) -> NkiTensor:
     """``exp(x - max) / sum`` of every row."""
     count, columns = tile.shape

@@ -5,11 +5,32 @@ package is the one place that chooses kernels (docs/decisions/0007). One file pe
 it registers its rules.
 """
 
-from tenzing.compiler.lowering import experts, groups, movement, products
+from tenzing.compiler.lowering import (
+    arithmetic,
+    experts,
+    groups,
+    indexing,
+    movement,
+    ordering,
+    products,
+    rowwise,
+)
 from tenzing.compiler.lowering.program import Progress, lower_graph
 from tenzing.compiler.lowering.registry import RULES, device_dtype, lowers, unsupported
 
 __all__ = [
-    "RULES", "Progress", "device_dtype", "experts", "groups", "lower_graph", "lowers", "movement",
-    "products", "unsupported",
-]  # fmt: skip
+    "RULES",
+    "Progress",
+    "arithmetic",
+    "device_dtype",
+    "experts",
+    "groups",
+    "indexing",
+    "lower_graph",
+    "lowers",
+    "movement",
+    "ordering",
+    "products",
+    "rowwise",
+    "unsupported",
+]

@@ -1,18 +1,42 @@
-"""Fused groups: tiles of rows through one body of instructions."""
+"""Fused groups: tiles of rows and columns through one body of instructions.
+
+Rows go to partitions.  Columns stay together when a row fits into SBUF; otherwise they are cut:
+freely in a purely elementwise group, in one pass per level of reductions elsewhere (``streaming``).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
-from tenzing.compiler.graph import Node, Value
+from tenzing.compiler.graph import Graph, Node, Value
+from tenzing.compiler.lowering.access import is_whole, load_access, load_repeated
 from tenzing.compiler.lowering.registry import dense, device_dtype, lowers
+from tenzing.compiler.lowering.streaming import run_streamed, taken_apart
 from tenzing.compiler.lowering.tiles import Body, Tile
+from tenzing.compiler.ops import Reduce, RowComposite
 from tenzing.compiler.ops.fused import Access, Fused
 from tenzing.kernels.tiles import spans
 from tenzing.nki import NkiTensor
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
+
+SBUF_SHARE: Final = 0.75  # of a partition for the live tiles of a group; the rest is for gaps
+SCRATCH_BYTES: Final = 16  # per column: four float32 tiles that one operation may need
+FLAT_COLUMNS_MAX: Final = 2048  # of an elementwise group laid out anew: 8 KiB per DMA row
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a group is cut: rows by columns in all, and columns per block."""
+
+    rows: int
+    columns: int
+    block: int
+    accesses: tuple[Access, ...]
+    streamed: bool = False
 
 
 @lowers("fused")
@@ -22,36 +46,113 @@ def _fused(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     aliases = _aliases(op, inputs)
     if all(a is not None for a in aliases):
         return [a for a in aliases if a is not None]
+    tiling = _tiling(op)
     outs = [
-        alias if alias is not None else dense(_tile_shape(op, value), value.dtype)
+        alias if alias is not None else dense(_stored_shape(op, tiling, value), value.dtype)
         for alias, value in zip(aliases, op.body.outputs, strict=True)
     ]
-    pmax = nl.tile_size.pmax
-    repeated = {
-        value: _load_repeated(x, access, min(op.rows, pmax))
-        for x, access, value in zip(inputs, op.accesses, op.body.inputs, strict=True)
-        if value.shape[0] == 1 < op.rows
-    }
-    for start, count in spans(op.rows, pmax):
-        body = Body(op.body, count, op.columns)
-        given: dict[Value, Tile] = {}
-        for x, access, value in zip(inputs, op.accesses, op.body.inputs, strict=True):
-            if value in repeated:
-                whole = repeated[value]
-                given[value] = whole[0:count, 0 : whole.shape[1]]
-            else:
-                given[value] = _load_access(x, access, start, count)
-        for out, alias, tile, value in zip(
-            outs, aliases, body.run(given), op.body.outputs, strict=True
-        ):
-            if alias is None:
-                ready = body.full_width(tile, value)
-                nisa.dma_copy(dst=out[start : start + count, 0 : out.shape[1]], src=ready)
+    written = [out if alias is None else None for out, alias in zip(outs, aliases, strict=True)]
+    if tiling.streamed:
+        run_streamed(op, inputs, written, tiling.block)
+    else:
+        _run_blocks(op, tiling, inputs, written)
     return outs
 
 
-def _tile_shape(op: Fused, value: Value) -> tuple[int, int]:
-    return op.rows, math.prod(value.shape) // op.rows
+def _run_blocks(
+    op: Fused, tiling: Tiling, inputs: list[NkiTensor], outs: Sequence[NkiTensor | None]
+) -> None:
+    pmax = nl.tile_size.pmax
+    given = list(zip(inputs, tiling.accesses, op.body.inputs, strict=True))
+    for at, width in spans(tiling.columns, tiling.block):
+        repeated = {
+            value: load_repeated(x, access, min(tiling.rows, pmax), at, width)
+            for x, access, value in given
+            if math.prod(access.shape[:-1]) == 1 < tiling.rows
+        }
+        for start, count in spans(tiling.rows, pmax):
+            body = Body(op.body, count, width)
+            loaded: dict[Value, Tile] = {}
+            for x, access, value in given:
+                if value in repeated:
+                    whole = repeated[value]
+                    loaded[value] = whole[0:count, 0 : whole.shape[1]]
+                else:
+                    loaded[value] = load_access(x, access, start, count, at, width)
+            for out, tile in zip(outs, body.run(loaded), strict=True):
+                if out is not None:
+                    _store(body, out, tile, start, at, width)
+
+
+def _store(
+    body: Body, out: NkiTensor, tile: Tile, start: int, at: int, width: int
+) -> None:  # fmt: skip
+    """Write the block of an output, with every column present, in the output's dtype."""
+    if out.shape[1] == 1:
+        at, width = 0, 1
+    ready = body.widened(tile, width, out.dtype)
+    nisa.dma_copy(dst=out[start : start + body.rows, at : at + width], src=ready)
+
+
+def _stored_shape(op: Fused, tiling: Tiling, value: Value) -> tuple[int, int]:
+    wide = math.prod(value.shape) == tiling.rows * tiling.columns
+    return tiling.rows, tiling.columns if wide else 1
+
+
+def _tiling(op: Fused) -> Tiling:
+    """Whole rows where they fit; otherwise, or where rows are badly shaped, another cut."""
+    limit = _columns_that_fit(op.body)
+    plain = Tiling(op.rows, op.columns, op.columns, op.accesses)
+    if any(isinstance(node.op, Reduce | RowComposite) for node in op.body.nodes):
+        if op.columns <= limit:
+            return plain
+        return replace(plain, block=_columns_that_fit(taken_apart(op.body)), streamed=True)
+    flat = _flattened(op, min(limit, FLAT_COLUMNS_MAX))
+    return flat or replace(plain, block=min(op.columns, limit))
+
+
+def _flattened(op: Fused, columns_max: int) -> Tiling | None:
+    """A dense elementwise group cut anew, when its rows would leave lanes or columns empty."""
+    elements = op.rows * op.columns
+    crowded = op.rows < nl.tile_size.pmax < op.columns
+    thin = op.columns * nl.tile_size.pmax < columns_max < elements
+    wide = all(math.prod(v.shape) == elements for v in op.body.outputs)
+    if not wide or not (crowded or thin):
+        return None
+    columns = _divisor(elements, columns_max)
+    single = Access((1, 1), (0, 0))
+    accesses = []
+    for access in op.accesses:
+        if access.distinct == 1 or math.prod(access.shape) == 1:
+            accesses.append(replace(single, offset=access.offset))
+        elif is_whole(access, elements):
+            accesses.append(Access((elements // columns, columns), (columns, 1)))
+        else:
+            return None
+    return Tiling(elements // columns, columns, columns, tuple(accesses))
+
+
+def _divisor(elements: int, most: int) -> int:
+    """The largest divisor up to ``most`` that still fills the partitions, as far as one does."""
+    wanted = min(most, max(elements // nl.tile_size.pmax, 1))
+    return next(n for n in range(wanted, 0, -1) if elements % n == 0)
+
+
+def _columns_that_fit(body: Graph) -> int:
+    return int(nl.tile_size.total_available_sbuf_size * SBUF_SHARE) // _live_bytes(body)
+
+
+def _live_bytes(body: Graph) -> int:
+    """Bytes per column of the tiles alive at the fullest moment of the body."""
+    last = {value: number for number, node in enumerate(body.nodes) for value in node.inputs}
+    last.update((value, len(body.nodes)) for value in body.outputs)
+    live = {value for value in body.inputs if value.shape[-1] > 1}
+    peak = sum(v.dtype.itemsize for v in live)
+    for number, node in enumerate(body.nodes):
+        live.update(node.outputs)
+        peak = max(peak, sum(v.dtype.itemsize for v in live))
+        live = {v for v in live if last.get(v, -1) > number}
+    return peak + SCRATCH_BYTES
 
 
 def _aliases(op: Fused, inputs: list[NkiTensor]) -> list[NkiTensor | None]:
@@ -64,66 +165,7 @@ def _aliases(op: Fused, inputs: list[NkiTensor]) -> list[NkiTensor | None]:
         found = None
         if source in op.body.inputs and device_dtype(source.dtype) == device_dtype(value.dtype):
             number = op.body.inputs.index(source)
-            if _is_whole(op.accesses[number], inputs[number]):
+            if is_whole(op.accesses[number], inputs[number].size):
                 found = inputs[number]
         result.append(found)
     return result
-
-
-def _is_whole(access: Access, x: NkiTensor) -> bool:
-    step = 1
-    for size, stride in zip(reversed(access.shape), reversed(access.strides), strict=True):
-        if size > 1 and stride != step:
-            return False
-        step *= size
-    return access.offset == 0 and step == x.size
-
-
-def _load_repeated(x: NkiTensor, access: Access, partitions: int) -> NkiTensor:
-    """A tile of one row on every partition."""
-    columns, step = access.shape[-1], access.strides[-1]
-    tile = nl.ndarray((partitions, columns), dtype=x.dtype, buffer=nl.sbuf)
-    nisa.dma_copy(dst=tile, src=x.ap([[0, partitions], [step, columns]], offset=access.offset))
-    return tile
-
-
-def _load_access(x: NkiTensor, access: Access, start: int, count: int) -> NkiTensor:
-    """Rows ``start`` to ``start + count`` of an access as a tile; one DMA per run of rows."""
-    columns, step = access.shape[-1], access.strides[-1]
-    tile = nl.ndarray((count, columns), dtype=x.dtype, buffer=nl.sbuf)
-    for row, rows, offset, stride in _row_runs(access, start, count):
-        place = row - start
-        nisa.dma_copy(
-            dst=tile[place : place + rows, 0:columns],
-            src=x.ap([[stride, rows], [step, columns]], offset=offset),
-        )
-    return tile
-
-
-def _row_runs(access: Access, start: int, count: int) -> Iterator[tuple[int, int, int, int]]:
-    """First row, rows, element offset and step of each run of evenly spaced rows."""
-    dims = _joined(access.shape[:-1], access.strides[:-1])
-    inner, stride = dims[-1] if dims else (1, 0)
-    row = start
-    while row < start + count:
-        block, inside = divmod(row, inner)
-        rows = min(inner - inside, start + count - row)
-        offset = access.offset + inside * stride
-        for size, step in reversed(dims[:-1]):
-            block, index = divmod(block, size)
-            offset += index * step
-        yield row, rows, offset, stride
-        row += rows
-
-
-def _joined(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Neighbouring dims joined where one step leads from one to the next."""
-    dims: list[tuple[int, int]] = []
-    for size, stride in zip(shape, strides, strict=True):
-        if size == 1:
-            continue
-        if dims and dims[-1][1] == size * stride:
-            dims[-1] = (dims[-1][0] * size, stride)
-        else:
-            dims.append((size, stride))
-    return dims

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from tenzing.compiler.graph import Node
-from tenzing.compiler.lowering.registry import copied, dense, device_dtype, lowers, unsupported
-from tenzing.kernels import gather_rows
+from tenzing.compiler.lowering.registry import copied, dense, device_dtype, lowers
+from tenzing.kernels.fill import filled, ramp
 from tenzing.nki import NkiTensor
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
@@ -40,10 +40,11 @@ def _broadcast(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
 @lowers("constant")
 def _constant(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     value = node.output
-    contents = np.broadcast_to(np.asarray(node.attrs["value"]), value.shape or (1,))
+    array = node.op.array  # type: ignore[attr-defined]
+    contents = np.ascontiguousarray(array.reshape(value.shape or (1,)))
     dtype = device_dtype(value.dtype)
-    return [new_tensor(value.shape or (1,), dtype, nl.hbm, name="constant", origin="constant",
-                       contents=np.ascontiguousarray(contents).astype(dtype))]  # fmt: skip
+    return [new_tensor(contents.shape, dtype, nl.hbm, name="constant", origin="constant",
+                       contents=contents.astype(dtype))]  # fmt: skip
 
 
 @lowers("concatenate")
@@ -64,10 +65,34 @@ def _slice(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     return [copied(inputs[0][key])]
 
 
-@lowers("gather")
-def _gather(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
-    table, indices = inputs
-    if node.attrs["dim"] != 0:
-        raise unsupported(node, "along a dim that is not the first")
-    flat = table.reshape((table.shape[0], math.prod(table.shape[1:])))
-    return [gather_rows(flat, indices)]
+@lowers("reverse")
+def _reverse(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
+    """Negative steps: a descriptor may start anywhere."""
+    x = inputs[0]
+    turned = set(node.attrs["dims"])
+    pattern = [
+        [-step if dim in turned else step, size]
+        for dim, (step, size) in enumerate(zip(x.strides, x.shape, strict=True))
+    ]
+    start = sum((x.shape[dim] - 1) * x.strides[dim] for dim in turned)
+    return [copied(x.ap(pattern, offset=start))]
+
+
+@lowers("pad")
+def _pad(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
+    x, value = inputs
+    shape, low = node.output.shape, node.attrs["low"]
+    out = filled(value, math.prod(shape)).reshape(shape or (1,))
+    inside = tuple(slice(n, n + size) for n, size in zip(low, node.inputs[0].shape, strict=True))
+    nisa.dma_copy(dst=out[inside] if inside else out, src=x)
+    return [out]
+
+
+@lowers("iota")
+def _iota(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
+    shape, dim = node.output.shape, node.attrs["dim"]
+    line = ramp(shape[dim], device_dtype(node.output.dtype))
+    if math.prod(shape) == shape[dim]:
+        return [line]
+    steps = [[int(d == dim), size] for d, size in enumerate(shape)]
+    return [copied(line.ap(steps))]

@@ -141,6 +141,36 @@ class TopK(Op, name="top_k"):
 
 
 @dataclass(frozen=True)
+class Sort(Op, name="sort"):
+    """Elements along ``dim`` in order, and where they were; equal elements keep their order."""
+
+    dim: int
+    descending: bool
+    index_dtype: np.dtype[Any]
+
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        """Values and indices of the input's shape."""
+        expect_count(self.name, inputs, 1)
+        check_dim(self.name, self.dim, inputs[0].rank)
+        return inputs[0], inputs[0].with_dtype(self.index_dtype)
+
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        """Exact."""
+        keys = widen(inputs[0])
+        if keys.dtype.kind in "bu":
+            keys = keys.astype(np.int64)
+        order = np.argsort(-keys if self.descending else keys, axis=self.dim, kind="stable")
+        return (
+            np.take_along_axis(inputs[0], order, axis=self.dim),
+            narrow(order, self.index_dtype),
+        )
+
+    def arithmetic(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Work:
+        """One comparison per element and element of its row, as a chip without a sorter needs."""
+        return Work(vector_ops=inputs[0].elements * inputs[0].shape[self.dim])
+
+
+@dataclass(frozen=True)
 class DynamicUpdateSlice(Op, name="dynamic_update_slice"):
     """``operand`` with ``update`` written at a position: inputs (operand, update, position [rank]).
 

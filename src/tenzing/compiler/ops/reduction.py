@@ -43,6 +43,12 @@ _REDUCERS: Final[Mapping[str, Callable[..., Array]]] = {
     "and": np.all,
     "or": np.any,
 }
+_RUNNING: Final[Mapping[str, np.ufunc]] = {
+    "add": np.add,
+    "multiply": np.multiply,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+}
 
 
 @dataclass(frozen=True)
@@ -104,24 +110,29 @@ class ArgMax(Op, name="argmax"):
 
 
 @dataclass(frozen=True)
-class CumulativeSum(Op, name="cumsum"):
-    """Running sum along ``dim``."""
+class Cumulative(Op, name="cumulative"):
+    """Running combination along ``dim``; ``kind`` is add, multiply, maximum or minimum."""
 
+    kind: str
     dim: int
 
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         """The input's type."""
         expect_count(self.name, inputs, 1)
         check_dim(self.name, self.dim, inputs[0].rank)
+        if self.kind not in _RUNNING:
+            raise GraphError("cumulative kind", got=self.kind, allowed=", ".join(_RUNNING))
         return (inputs[0],)
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         """Sequential in float32, each prefix rounded once."""
         wide = widen(inputs[0])
-        return (narrow(np.cumsum(wide, axis=self.dim, dtype=wide.dtype), inputs[0].dtype),)
+        with np.errstate(all="ignore"):
+            running = _RUNNING[self.kind].accumulate(wide, axis=self.dim, dtype=wide.dtype)
+        return (narrow(running, inputs[0].dtype),)
 
     def arithmetic(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Work:
-        """One addition per element."""
+        """One operation per element."""
         return Work(vector_ops=inputs[0].elements)
 
 

@@ -10,6 +10,7 @@ from tenzing.compiler.graph import Graph, GraphBuilder, Node, Op, Value, rewrite
 from tenzing.compiler.ops import (
     Add,
     BroadcastInDim,
+    Concatenate,
     Constant,
     Convert,
     Divide,
@@ -126,6 +127,8 @@ class Simplify(Pass):
     ) -> tuple[Value, ...] | None:
         if len(node.outputs) != 1 or not inputs:
             return None
+        if isinstance(node.op, Concatenate):
+            return _without_empty(builder, node.op, inputs)
         if _changes_nothing(builder, node, inputs):
             return (inputs[0],)
         before = builder.maker(inputs[0])
@@ -136,6 +139,16 @@ class Simplify(Pass):
         if _is_identity(joined, source, node.outputs[0]):
             return (source,)
         return builder.emit(joined, source)
+
+
+def _without_empty(
+    builder: GraphBuilder, op: Concatenate, inputs: tuple[Value, ...]
+) -> tuple[Value, ...] | None:
+    """The concatenation without parts that hold no element: the chip has no empty tensors."""
+    parts = tuple(value for value in inputs if value.type.elements) or inputs[:1]
+    if len(parts) == 1:
+        return parts
+    return builder.emit(op, *parts) if len(parts) < len(inputs) else None
 
 
 def _is_identity(op: Op, source: Value, result: Value) -> bool:

@@ -125,7 +125,7 @@ def _prod(
 
 @aten("cumsum.default")
 def _cumsum(t: Translator, x: Value, dim: int, dtype: object = None) -> Result:
-    return t.emit(ops.CumulativeSum(t.dim(dim, len(x.shape))), t.convert(x, t.result.dtype))
+    return t.emit(ops.Cumulative("add", t.dim(dim, len(x.shape))), t.convert(x, t.result.dtype))
 
 
 @aten("topk.default")

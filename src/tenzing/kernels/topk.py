@@ -1,0 +1,116 @@
+"""The largest elements of rows and their places, eight at a time: top-k, argmax and sort."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tenzing.kernels.tiles import cast, spans
+from tenzing.nki import isa as nisa
+from tenzing.nki import jit
+from tenzing.nki import language as nl
+from tenzing.nki.tensor import NkiTensor
+
+EIGHT = 8  # values that one search instruction finds
+SEARCH_MAX = 16384  # elements of a row that it searches (vector.free_max_max8)
+LOWEST = -3.4028234663852886e38  # the smallest finite float32
+EMPTY = float("-inf")
+
+
+@jit
+def top_k(
+    x: NkiTensor, k: int, largest: bool = True, index_dtype: Any = nl.int32
+) -> tuple[NkiTensor, NkiTensor]:
+    """Values and places [rows, k] of the k largest (or smallest) elements of x [rows, columns].
+
+    In descending (ascending) order, equal elements in order of place.  Minus infinity counts as
+    the smallest finite float32; integers must be exact in float32.
+    """
+    rows, columns = x.shape
+    values = nl.ndarray((rows, k), dtype=x.dtype, buffer=nl.hbm)
+    places = nl.ndarray((rows, k), dtype=index_dtype, buffer=nl.hbm)
+    for start, count in spans(rows, nl.tile_size.pmax):
+        found, place = _candidates(x, start, count, k, largest)
+        if columns > SEARCH_MAX:
+            found, place = _best_of(found, place, k, largest)
+        block = slice(start, start + count)
+        nisa.dma_copy(dst=values[block, 0:k], src=found[0:count, 0:k])
+        nisa.dma_copy(dst=places[block, 0:k], src=cast(place[0:count, 0:k], index_dtype))
+    return values, places
+
+
+def _candidates(
+    x: NkiTensor, start: int, count: int, k: int, largest: bool
+) -> tuple[NkiTensor, NkiTensor]:
+    """The best k of every searchable part of a row, side by side."""
+    parts = list(spans(x.shape[1], SEARCH_MAX))
+    kept = [min(-(-k // EIGHT) * EIGHT, max(size, EIGHT)) for _, size in parts]
+    shape = (count, sum(kept))
+    values = nl.ndarray(shape, dtype=x.dtype, buffer=nl.sbuf)
+    places = nl.ndarray(shape, dtype=nl.uint32, buffer=nl.sbuf)
+    done = 0
+    for (at, size), width in zip(parts, kept, strict=True):
+        tile = nl.ndarray((count, size), dtype=x.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile, src=x[start : start + count, at : at + size])
+        place = _search(tile, width, largest)
+        window = (slice(0, count), slice(done, done + width))
+        nisa.nc_n_gather(dst=values[window], data=_at_least_eight(tile), indices=place)
+        nisa.tensor_scalar(dst=places[window], data=place, op0=nl.add, operand0=float(at))
+        done += width
+    return values, places
+
+
+def _best_of(
+    values: NkiTensor, places: NkiTensor, k: int, largest: bool
+) -> tuple[NkiTensor, NkiTensor]:
+    """The best k of the candidates of all parts."""
+    order = _search(values, -(-k // EIGHT) * EIGHT, largest)
+    found = nl.ndarray(order.shape, dtype=values.dtype, buffer=nl.sbuf)
+    nisa.nc_n_gather(dst=found, data=values, indices=order)
+    place = nl.ndarray(order.shape, dtype=nl.uint32, buffer=nl.sbuf)
+    nisa.nc_n_gather(dst=place, data=places, indices=order)
+    return found, place
+
+
+def _search(tile: NkiTensor, width: int, largest: bool) -> NkiTensor:
+    """Places of the best ``width`` elements of every row, in order; ``width`` counts in eights."""
+    count = tile.shape[0]
+    work = _comparable(tile, largest)
+    places = nl.ndarray((count, width), dtype=nl.uint32, buffer=nl.sbuf)
+    for at in range(0, width, EIGHT):
+        best = nl.ndarray((count, EIGHT), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.max8(dst=best, src=work)
+        nisa.nc_find_index8(dst=places[0:count, at : at + EIGHT], data=work, vals=best)
+        if at + EIGHT < width:
+            rest = nl.ndarray(work.shape, dtype=nl.float32, buffer=nl.sbuf)
+            nisa.nc_match_replace8(dst=rest, data=work, vals=best, imm=EMPTY)
+            work = rest
+    return places
+
+
+def _comparable(tile: NkiTensor, largest: bool) -> NkiTensor:
+    """Float32 whose largest is wanted: finite, at least eight columns, empty ones lowest."""
+    count, size = tile.shape
+    width = max(-(-size // EIGHT) * EIGHT, EIGHT)
+    work = nl.ndarray((count, width), dtype=nl.float32, buffer=nl.sbuf)
+    if width > size:
+        nisa.memset(dst=work[0:count, size:width], value=EMPTY)
+    nisa.tensor_scalar(
+        dst=work[0:count, 0:size], data=tile, op0=nl.multiply, operand0=1.0 if largest else -1.0,
+        op1=nl.maximum, operand1=LOWEST,
+    )  # fmt: skip
+    return work
+
+
+def _at_least_eight(tile: NkiTensor) -> NkiTensor:
+    """The tile with the columns that :func:`_comparable` adds, for places in those."""
+    count, size = tile.shape
+    width = max(-(-size // EIGHT) * EIGHT, EIGHT)
+    if width == size:
+        return tile
+    wide = nl.ndarray((count, width), dtype=tile.dtype, buffer=nl.sbuf)
+    nisa.memset(dst=wide[0:count, size:width], value=0)
+    nisa.tensor_copy(dst=wide[0:count, 0:size], src=tile)
+    return wide
+
+
+__all__ = ["top_k"]

@@ -1,0 +1,78 @@
+"""Fused groups of any shape: rows wider than SBUF, a single row, many thin rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from tenzing.compiler import ops
+from tenzing.compiler.artifact import run_graph
+from tenzing.compiler.graph import F32, Graph, GraphBuilder, Value
+from tenzing.compiler.passes import default_pipeline
+from tenzing.compiler.reference import run
+from tenzing.machine import analyse
+
+from .ops.samples import floats
+from .test_machine_laws import assert_agree
+
+
+def chain(builder: GraphBuilder, x: Value) -> Value:
+    """Elementwise work with a broadcast row."""
+    row = builder.input("row", x.shape[-1:], F32)
+    stretched = builder.add(ops.BroadcastInDim(x.shape, (len(x.shape) - 1,)), row)
+    scaled = builder.add(ops.Multiply(), builder.add(ops.Tanh(), x), stretched)
+    return builder.add(ops.Add(), scaled, x)
+
+
+def plain(builder: GraphBuilder, x: Value) -> Value:
+    """Elementwise work on one dense tensor."""
+    return builder.add(ops.Multiply(), builder.add(ops.Exponential(), x), x)
+
+
+def softmax(builder: GraphBuilder, x: Value) -> Value:
+    """A composite with two reductions."""
+    return builder.add(ops.Multiply(), builder.add(ops.Softmax(), x), x)
+
+
+def layer_norm(builder: GraphBuilder, x: Value) -> Value:
+    """A composite with weights along the columns."""
+    weight = builder.input("weight", x.shape[-1:], F32)
+    return builder.add(ops.LayerNorm(1e-5), x, weight)
+
+
+def spread(builder: GraphBuilder, x: Value) -> Value:
+    """Numbers per row that come back to the columns and leave the group too."""
+    low = builder.add(ops.Reduce("minimum", (1,)), x)
+    high = builder.add(ops.Reduce("maximum", (1,)), x)
+    width = builder.add(ops.Subtract(), high, low)
+    return builder.add(ops.Divide(), x, builder.add(ops.BroadcastInDim(x.shape, (0,)), width))
+
+
+def graph_of(make, *shape: int) -> Graph:
+    builder = GraphBuilder("wide")
+    return builder.build([make(builder, builder.input("x", shape, F32))])
+
+
+CASES = [
+    (chain, (3, 60000)), (chain, (1, 30000)), (plain, (1, 53248)), (plain, (2, 99991)),
+    (plain, (40000, 3)), (plain, (70000,)), (softmax, (2, 50257)), (layer_norm, (2, 40000)),
+    (spread, (130, 16001)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "shape"), CASES, ids=[f"{m.__name__}-{s}" for m, s in CASES])
+def test_group_of_any_size_equals_its_reference(make, shape: tuple[int, ...]) -> None:
+    graph = graph_of(make, *shape)
+    arrays = [floats(*v.shape, seed=k, low=0.1) for k, v in enumerate(graph.inputs)]
+    compiled = default_pipeline().run(graph)
+    assert [node.op.name for node in compiled.nodes] == ["fused"]
+    outputs, program = run_graph(compiled, arrays, {}, "trn2")
+    found = analyse(program)
+    assert [f.message for f in found.findings] == []
+    assert_agree(outputs[0], run(graph, arrays, {})[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 53248), (40000, 3)])
+def test_a_thin_or_crowded_group_fills_the_partitions(shape: tuple[int, ...]) -> None:
+    compiled = default_pipeline().run(graph_of(plain, *shape))
+    program = run_graph(compiled, [floats(*shape)], {}, "trn2")[1]
+    assert len(program.rows) < 20
