@@ -10,7 +10,6 @@ from tenzing.compiler.graph import Array, Op, is_float
 from tenzing.compiler.ops import OPS
 from tenzing.compiler.passes import default_pipeline
 from tenzing.compiler.reference import prepare, run
-from tenzing.errors import UnsupportedOp
 from tenzing.machine import analyse
 
 from .ops.samples import Sample, all_samples, one_node
@@ -47,12 +46,7 @@ def on_machine(op: Op, arrays: tuple[Array, ...]) -> tuple[list[Array], tuple[Ar
     return outputs, run(one_node(op, arrays), arrays, {})
 
 
-def _case(sample: Sample) -> object:
-    waits = pytest.mark.xfail(raises=UnsupportedOp, strict=False, reason="causal and shared heads")
-    return pytest.param(sample, marks=waits if sample[0].name == "attention" else ())
-
-
-@pytest.mark.parametrize("sample", [_case(s) for s in LOWERED], ids=[_name(s) for s in LOWERED])
+@pytest.mark.parametrize("sample", LOWERED, ids=[_name(s) for s in LOWERED])
 def test_machine_equals_reference(sample: Sample) -> None:
     for got, expected in zip(*on_machine(*sample), strict=True):
         assert_agree(got, expected)
