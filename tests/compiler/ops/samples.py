@@ -66,6 +66,7 @@ def _experts() -> list[Sample]:
         (ops.ExpertOrder(3, 16, 2), (chosen,)),
         (ops.TakeRows(), (x, slots)),
         (ops.ExpertBlocks(), (rows, stack, owners)),
+        (ops.LinearScan(), (x, x + 1, x[:, 0].copy())),
     ]
 
 

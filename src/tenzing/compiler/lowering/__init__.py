@@ -14,6 +14,7 @@ from tenzing.compiler.lowering import (
     ordering,
     products,
     rowwise,
+    scans,
 )
 from tenzing.compiler.lowering.program import Progress, lower_graph
 from tenzing.compiler.lowering.registry import RULES, device_dtype, lowers, unsupported
@@ -32,5 +33,6 @@ __all__ = [
     "ordering",
     "products",
     "rowwise",
+    "scans",
     "unsupported",
 ]

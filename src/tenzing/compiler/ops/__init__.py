@@ -65,6 +65,7 @@ from tenzing.compiler.ops.reduction import (
     RowComposite,
     Softmax,
 )
+from tenzing.compiler.ops.scan import LinearScan
 from tenzing.compiler.ops.shape import (
     BroadcastInDim,
     Concatenate,
@@ -115,6 +116,7 @@ __all__ = [
     "Iota",
     "LayerNorm",
     "Linear",
+    "LinearScan",
     "Log",
     "LogPlusOne",
     "Logistic",

@@ -10,6 +10,7 @@ from tenzing.compiler.passes.layout import PackHeads, SumsAsMatmul, WeightsForMa
 from tenzing.compiler.passes.legalise import Autocast, NarrowNumbers
 from tenzing.compiler.passes.pipeline import Pass, Pipeline, Step
 from tenzing.compiler.passes.preparation import HoistPreparation
+from tenzing.compiler.passes.rolling import JoinIterations, RollRecurrences
 
 __all__ = [
     "Autocast",
@@ -18,6 +19,7 @@ __all__ = [
     "FoldConstants",
     "FuseRows",
     "HoistPreparation",
+    "JoinIterations",
     "MatmulEpilogue",
     "NarrowNumbers",
     "PackHeads",
@@ -25,6 +27,7 @@ __all__ = [
     "Pipeline",
     "RecogniseExperts",
     "RecogniseLinear",
+    "RollRecurrences",
     "Simplify",
     "Step",
     "SortByExpert",
@@ -43,6 +46,9 @@ def default_pipeline(autocast: str = "none") -> Pipeline:
     return Pipeline(
         (
             NarrowNumbers(),
+            *tidy,
+            RollRecurrences(),
+            JoinIterations(),
             *tidy,
             RecogniseExperts(),
             DeadCode(),
