@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import ml_dtypes
 import numpy as np
 import pytest
 
 from tenzing import facts, kernels
-from tenzing.kernels.matmul import batched_matmul
 from tenzing.machine import analyse
-from tenzing.nki import language as nl
 from tenzing.nki import session
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
@@ -30,40 +26,6 @@ def run(kernel, *args, target: str = "trn2", **kwargs):
         for program in launch.programs:
             assert [f.message for f in analyse(program).findings] == []
     return outputs
-
-
-@pytest.mark.parametrize(
-    ("rows", "depth", "columns"),
-    [(128, 128, 512), (200, 384, 600), (1, 64, 7)],
-)
-def test_linear(rows: int, depth: int, columns: int) -> None:
-    x, w, bias = normal(rows, depth), normal(depth, columns, seed=1) / 8, normal(columns, seed=2)
-    result = run(kernels.linear, x, w, bias)
-    np.testing.assert_allclose(result, x @ w + bias, rtol=1e-4, atol=1e-4)
-
-
-def test_linear_casts_to_the_weights_dtype() -> None:
-    x, w = normal(64, 256), (normal(256, 128, seed=1) / 16).astype(BF16)
-    result = run(kernels.linear, x, w)
-    expected = x.astype(BF16).astype(np.float32) @ w.astype(np.float32)
-    assert result.dtype == np.float32
-    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
-
-
-def test_linear_epilogue_gelu_and_residual() -> None:
-    x, w, r = normal(130, 128), normal(128, 64, seed=1) / 8, normal(130, 64, seed=2)
-    result = run(kernels.linear, x, w, None, nl.gelu, r)
-    y = (x @ w).astype(np.float64)
-    erf = np.vectorize(math.erf)(y / math.sqrt(2))
-    np.testing.assert_allclose(result, y * 0.5 * (1 + erf) + r, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("transposed", [False, True])
-def test_batched_matmul(transposed: bool) -> None:
-    a, b = normal(3, 40, 160), normal(3, 160, 72, seed=1)
-    given = np.ascontiguousarray(b.swapaxes(1, 2)) if transposed else b
-    result = run(batched_matmul, a, given, transposed)
-    np.testing.assert_allclose(result, a @ b, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("columns", [384, 700])

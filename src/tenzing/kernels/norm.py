@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tenzing.kernels.rows import normalise_rows, softmax_rows
-from tenzing.kernels.tiles import load_row_broadcast, load_rows, spans
+from tenzing.kernels.tiles import load_row_broadcast, load_rows, move, spans
 from tenzing.nki import isa as nisa
 from tenzing.nki import jit
 from tenzing.nki import language as nl
@@ -39,7 +39,7 @@ def layer_norm(
             nisa.tensor_tensor(dst=both, data1=tile, data2=extra, op=nl.add)
             tile = both
         done = normalise_rows(tile, scale, shift, epsilon, out.dtype)
-        nisa.dma_copy(dst=out[start : start + count, 0:columns], src=done)
+        move(out[start : start + count, 0:columns], done)
     return out
 
 
@@ -50,5 +50,5 @@ def softmax(x: NkiTensor, out_dtype: Any = None) -> NkiTensor:
     out = nl.ndarray((rows, columns), dtype=out_dtype or x.dtype, buffer=nl.hbm)
     for start, count in spans(rows, nl.tile_size.pmax):
         done = softmax_rows(load_rows(x, start, count), out.dtype)
-        nisa.dma_copy(dst=out[start : start + count, 0:columns], src=done)
+        move(out[start : start + count, 0:columns], done)
     return out
