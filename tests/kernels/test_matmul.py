@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tenzing import kernels
-from tenzing.kernels.matmul import batched_matmul
+from tenzing.kernels.matmul import batched_matmul, gated_linear
 from tenzing.kernels.operands import chunks
 from tenzing.kernels.plan import Plan, Shape, candidates, default_plan
 from tenzing.machine import Analysis, Options, analyse
@@ -95,6 +95,30 @@ def test_linear_epilogues(biased: bool, residual: bool, op: str | None) -> None:
     elif op == "gelu":
         y = y * 0.5 * (1 + np.vectorize(math.erf)(y / math.sqrt(2)))
     np.testing.assert_allclose(result, y + (extra if residual else 0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 150])
+@pytest.mark.parametrize("biased", [False, True])
+def test_gated_linear(rows: int, biased: bool) -> None:
+    x = normal(rows, 200)
+    gate, up = normal(200, 700, seed=1) / 14, normal(200, 700, seed=2) / 14
+    biases = (normal(700, seed=3), normal(700, seed=4)) if biased else (None, None)
+    result = run(gated_linear, x, gate, up, nl.silu, biases)
+    a, b = exact(x, gate), exact(x, up)
+    if biased:
+        a, b = a + biases[0], b + biases[1]
+    np.testing.assert_allclose(result, a / (1 + np.exp(-a)) * b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 2048])
+def test_gate_and_product_share_the_loads_of_x(rows: int) -> None:
+    with session("trn2", Options(values=False)):
+        specs = [Spec(s, BF16) for s in ((rows, 4096), (4096, 4096), (4096, 4096))]
+        launch = gated_linear.launch(*specs, nl.silu)
+    result = analyse(launch.programs[0])
+    assert result.findings == []
+    least = 2 * (rows * 4096 + 2 * 4096 * 4096)  # of bf16, everything once
+    assert result.hbm_read_bytes == least if rows == 1 else result.mfu > 0.95
 
 
 @pytest.mark.parametrize("transpose_a", [False, True])

@@ -2,9 +2,9 @@
 
 from tenzing.kernels.attention import attention
 from tenzing.kernels.indexing import gather_rows
-from tenzing.kernels.matmul import linear
+from tenzing.kernels.matmul import gated_linear, linear
 from tenzing.kernels.norm import layer_norm, softmax
 
 __all__ = [
-    "attention", "gather_rows", "layer_norm", "linear", "softmax",
+    "attention", "gated_linear", "gather_rows", "layer_norm", "linear", "softmax",
 ]  # fmt: skip

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from typing import Any, Final
 
 from tenzing.kernels.operands import Chunk, Loaded, Operand, Ring, groups
 from tenzing.kernels.plan import Plan, Shape, default_plan, steps
-from tenzing.kernels.tiles import copy_from_psum, load_row_broadcast, move, spans
+from tenzing.kernels.tiles import copy_from_psum, move, spans
 from tenzing.nki import isa as nisa
 from tenzing.nki import jit
 from tenzing.nki import language as nl
 from tenzing.nki.tensor import NkiTensor
 
+BIAS_BYTES: Final = 16384  # of a partition for bias rows that stay
 STORES_IN_FLIGHT: Final = 4  # result tiles: filled while earlier ones are on their way
 
 Span = tuple[int, int]
@@ -22,10 +25,14 @@ Bank = tuple[Span, Span, NkiTensor]  # rows and columns within a group, and thei
 
 @dataclass(frozen=True)
 class Finish:
-    """What happens to a product on its way to HBM: ``op(product + bias) + residual``."""
+    """What happens to products on their way to HBM.
+
+    One product: ``op(product + bias) + residual``. Two: ``op(first + bias) * (second + bias) +
+    residual``, a gate and what it gates. Either bias may be absent.
+    """
 
     out: NkiTensor
-    bias: NkiTensor | None = None
+    biases: tuple[NkiTensor | None, ...] = (None,)
     op: Any = None
     residual: NkiTensor | None = None
 
@@ -47,7 +54,27 @@ def linear(
     """
     out = nl.ndarray((x.shape[0], w.shape[1]), dtype=out_dtype or x.dtype, buffer=nl.hbm)
     left, right = Operand(x, False, w.dtype), Operand(w, True, w.dtype)
-    multiply(left, right, Finish(out, bias, op, residual), plan)
+    multiply(left, (right,), Finish(out, (bias,), op, residual), plan)
+    return out
+
+
+@jit
+def gated_linear(
+    x: NkiTensor,
+    gate: NkiTensor,
+    up: NkiTensor,
+    op: Any = None,
+    biases: tuple[NkiTensor | None, NkiTensor | None] = (None, None),
+    out_dtype: Any = None,
+    plan: Plan | None = None,
+) -> NkiTensor:
+    """``op(x @ gate + bias) * (x @ up + bias)``: x [rows, k], gate and up [k, n].
+
+    Both products of a tile are summed side by side in PSUM and share every load of ``x``.
+    """
+    out = nl.ndarray((x.shape[0], gate.shape[1]), dtype=out_dtype or x.dtype, buffer=nl.hbm)
+    rights = (Operand(gate, True, gate.dtype), Operand(up, True, gate.dtype))
+    multiply(Operand(x, False, gate.dtype), rights, Finish(out, biases, op), plan)
     return out
 
 
@@ -68,46 +95,46 @@ def batched_matmul(
     for number in range(a.shape[0]):
         left = Operand(a[number], transpose_a, a.dtype)
         right = Operand(b[number], not transpose_b, a.dtype)
-        multiply(left, right, Finish(out[number]))
+        multiply(left, (right,), Finish(out[number]))
     return out
 
 
-def multiply(left: Operand, right: Operand, finish: Finish, plan: Plan | None = None) -> None:
-    """The product of two operands, group of PSUM banks by group."""
-    shape = Shape(left.width, left.depth, right.width, right.dtype.itemsize)
+def multiply(
+    left: Operand, rights: tuple[Operand, ...], finish: Finish, plan: Plan | None = None
+) -> None:
+    """The products of an operand with one or two others, group of PSUM banks by group."""
+    shape = Shape(left.width, left.depth, rights[0].width, left.dtype.itemsize, len(rights))
     plan = plan or default_plan(shape)
-    sides = {
-        "left": Loaded(left, *plan.side(shape, "left")),
-        "right": Loaded(right, *plan.side(shape, "right")),
+    held = {
+        "left": [Loaded(left, *plan.side(shape, "left"))],
+        "right": [Loaded(right, *plan.side(shape, "right")) for right in rights],
     }
     stores = Stores(shape, plan, finish)
     together = plan.parts(shape)
-    biases: dict[Span, NkiTensor] = {}
     for rows, columns, fresh in _walk(shape, plan):
         for side in fresh:
-            sides[side].forget()
-        if finish.bias is not None and columns not in biases:
-            high = min(shape.rows, nl.tile_size.pmax)
-            biases[columns] = load_row_broadcast(finish.bias, *columns, high)
-        banks = _bank_tiles(rows, columns)
+            for loaded in held[side]:
+                loaded.forget()
+        banks = [_bank_tiles(rows, columns) for _ in rights]
         for part in together:
-            _accumulate(sides, part, rows, columns, banks)
-        stores.put(banks, rows, columns, biases.get(columns))
+            _accumulate(held, part, rows, columns, banks)
+        stores.put(banks, rows, columns)
 
 
 def _accumulate(
-    sides: dict[str, Loaded], part: Chunk, rows: Span, columns: Span, banks: list[Bank]
+    held: dict[str, list[Loaded]], part: Chunk, rows: Span, columns: Span, banks: list[list[Bank]]
 ) -> None:
     """Add a part of the contraction to every bank of a group."""
     at = [part.start + number * part.partitions for number in range(part.blocks)]
-    stationary = [sides["left"].block(k, *rows) for k in at]
-    moving = [sides["right"].block(k, *columns) for k in at]
-    for (r, high), (c, wide), bank in banks:
-        for k, one, other in zip(at, stationary, moving, strict=True):
-            nisa.nc_matmul(
-                dst=bank, stationary=one[:, r : r + high], moving=other[:, c : c + wide],
-                accumulate=k > 0,
-            )  # fmt: skip
+    stationary = [held["left"][0].block(k, *rows) for k in at]
+    moving = [[loaded.block(k, *columns) for k in at] for loaded in held["right"]]
+    for pair in zip(*banks, strict=True):
+        for ((r, high), (c, wide), bank), right in zip(pair, moving, strict=True):
+            for k, one, other in zip(at, stationary, right, strict=True):
+                nisa.nc_matmul(
+                    dst=bank, stationary=one[:, r : r + high], moving=other[:, c : c + wide],
+                    accumulate=k > 0,
+                )  # fmt: skip
 
 
 def _walk(shape: Shape, plan: Plan) -> Iterator[tuple[Span, Span, list[str]]]:
@@ -140,68 +167,107 @@ class Stores:
 
     def __init__(self, shape: Shape, plan: Plan, finish: Finish) -> None:
         self.finish = finish
-        size = (
-            min(shape.rows, nl.tile_size.pmax),
-            min(shape.columns, plan.column_tiles * nl.tile_size.gemm_moving_fmax),
-        )
+        self.high = min(shape.rows, nl.tile_size.pmax)
+        wide = min(shape.columns, plan.column_tiles * nl.tile_size.gemm_moving_fmax)
+        size = (self.high, wide)
         self.results = Ring(size, finish.out.dtype, STORES_IN_FLIGHT)
         self.extras = None
         if finish.residual is not None:
             self.extras = Ring(size, finish.residual.dtype, STORES_IN_FLIGHT)
+        self.rows_of = [None if b is None else _RowTiles(b, size) for b in finish.biases]
 
-    def put(self, banks: list[Bank], rows: Span, columns: Span, bias: NkiTensor | None) -> None:
+    def put(self, banks: list[list[Bank]], rows: Span, columns: Span) -> None:
         """Everything of one group."""
-        finish, turn = self.finish, 0
         across = slice(columns[0], columns[0] + columns[1])
-        by_row: dict[Span, list[tuple[Span, NkiTensor]]] = {}
-        for r, c, bank in banks:
-            by_row.setdefault(r, []).append((c, bank))
-        for (r, high), row in by_row.items():
-            down = slice(rows[0] + r, rows[0] + r + high)
+        shifts = [None if tiles is None else tiles.get(columns) for tiles in self.rows_of]
+        turn = 0
+        for high_span, row in groupby(zip(*banks, strict=True), key=lambda pair: pair[0][0]):
+            start, high = rows[0] + high_span[0], high_span[1]
             done = self.results.next(high, columns[1])
-            extra = None
-            if self.extras is not None and finish.residual is not None:
-                extra = self.extras.next(high, columns[1])
-                move(extra, finish.residual[down, across])
-            for (c, wide), bank in row:
-                part = slice(c, c + wide)
-                epilogue(
-                    done[0:high, part], bank, None if bias is None else bias[0:high, part],
-                    finish.op, None if extra is None else extra[0:high, part], turn,
+            extra = self._residual(slice(start, start + high), across)
+            for pair in row:
+                first, wide = pair[0][1]
+                part = (slice(0, high), slice(first, first + wide))
+                self._finish(
+                    done[part], [bank for _, _, bank in pair],
+                    [None if s is None else s[part] for s in shifts],
+                    None if extra is None else extra[part], turn,
                 )  # fmt: skip
                 turn += 1
-            move(finish.out[down, across], done)
+            move(self.finish.out[start : start + high, across], done)
+
+    def _residual(self, down: slice, across: slice) -> NkiTensor | None:
+        if self.extras is None or self.finish.residual is None:
+            return None
+        tile = self.extras.next(down.stop - down.start, across.stop - across.start)
+        move(tile, self.finish.residual[down, across])
+        return tile
+
+    def _finish(
+        self,
+        dst: NkiTensor,
+        products: list[NkiTensor],
+        shifts: list[NkiTensor | None],
+        residual: NkiTensor | None,
+        turn: int,
+    ) -> None:
+        steps = [*_added(shifts[0]), *_activated(self.finish.op)]
+        if len(products) > 1:
+            gate = nl.ndarray(dst.shape, dtype=nl.float32, buffer=nl.sbuf)
+            finished(gate, products[0], steps, turn)
+            steps = [*_added(shifts[1]), partial(_combined, gate, nl.multiply)]
+        finished(dst, products[-1], [*steps, *_added(residual)], turn)
 
 
-def epilogue(
-    dst: NkiTensor,
-    product: NkiTensor,
-    bias: NkiTensor | None,
-    op: Any,
-    residual: NkiTensor | None,
-    turn: int,
-) -> None:
-    """``op(product + bias) + residual`` from PSUM to SBUF, in as few passes as it takes."""
-    steps_left = [s for s in (bias is not None, op is not None, residual is not None) if s]
-    current = product
+class _RowTiles:
+    """A bias row on every partition, by columns; the latest few are kept."""
 
-    def target() -> NkiTensor:
-        steps_left.pop()
-        return nl.ndarray(product.shape, dtype=nl.float32, buffer=nl.sbuf) if steps_left else dst
+    def __init__(self, bias: NkiTensor, size: tuple[int, int]) -> None:
+        self.bias, self.high = bias, size[0]
+        kept = max(2, BIAS_BYTES // (size[1] * bias.dtype.itemsize))
+        self.ring = Ring(size, bias.dtype, kept)
+        self.tiles: dict[Span, NkiTensor] = {}
 
-    if not steps_left:
+    def get(self, columns: Span) -> NkiTensor:
+        if columns not in self.tiles:
+            if len(self.tiles) == self.ring.count:
+                self.tiles.pop(next(iter(self.tiles)))
+            tile = self.ring.next(self.high, columns[1])
+            row = self.bias.ap([[0, self.high], [1, columns[1]]], offset=columns[0])
+            move(tile, row)
+            self.tiles[columns] = tile
+        return self.tiles[columns]
+
+
+Step = Callable[[NkiTensor, NkiTensor], None]  # from a tile, often in PSUM, to another
+
+
+def finished(dst: NkiTensor, product: NkiTensor, steps: Sequence[Step], turn: int) -> None:
+    """A product through its last steps from PSUM to SBUF, in float32 until the last."""
+    if not steps:
         copy_from_psum(dst, product, turn)
         return
-    if bias is not None:
-        shifted = target()
-        nisa.tensor_tensor(dst=shifted, data1=current, data2=bias, op=nl.add)
-        current = shifted
-    if op is not None:
-        active = target()
-        nisa.activation(dst=active, op=op, data=current)
-        current = active
-    if residual is not None:
-        nisa.tensor_tensor(dst=target(), data1=current, data2=residual, op=nl.add)
+    current = product
+    for step in steps[:-1]:
+        between = nl.ndarray(product.shape, dtype=nl.float32, buffer=nl.sbuf)
+        step(between, current)
+        current = between
+    steps[-1](dst, current)
 
 
-__all__ = ["Finish", "batched_matmul", "epilogue", "linear", "multiply"]
+def _added(tile: NkiTensor | None) -> list[Step]:
+    return [] if tile is None else [partial(_combined, tile, nl.add)]
+
+
+def _combined(tile: NkiTensor, op: Any, dst: NkiTensor, src: NkiTensor) -> None:
+    nisa.tensor_tensor(dst=dst, data1=src, data2=tile, op=op)
+
+
+def _activated(op: Any) -> list[Step]:
+    def step(dst: NkiTensor, src: NkiTensor) -> None:
+        nisa.activation(dst=dst, op=op, data=src)
+
+    return [] if op is None else [step]
+
+
+__all__ = ["Finish", "batched_matmul", "finished", "gated_linear", "linear", "multiply"]

@@ -25,12 +25,13 @@ STREAM_GROUPS: Final = 1.5  # of an operand that several kept groups use: one an
 
 @dataclass(frozen=True)
 class Shape:
-    """A product of [rows, depth] and [depth, columns] with operands of so many bytes an element."""
+    """Products of [rows, depth] and ``rights`` matrices [depth, columns], by bytes an element."""
 
     rows: int
     depth: int
     columns: int
     itemsize: int
+    rights: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Plan:
         total = 0
         for name in ("left", "right"):
             parts, step, slots = self.side(shape, name)
-            total += max(part.blocks for part in parts) * step * slots * shape.itemsize
+            count = slots * (shape.rights if name == "right" else 1)
+            total += max(part.blocks for part in parts) * step * count * shape.itemsize
         return total
 
     def __str__(self) -> str:
@@ -97,12 +99,12 @@ def _best(shape: Shape, chip: str) -> Plan:
 
 def candidates(shape: Shape) -> Iterator[Plan]:
     """Cuts that fit the memories."""
-    banks = nl.tile_size.psum_num_banks
+    banks = nl.tile_size.psum_num_banks // shape.rights
     rows = -(-shape.rows // nl.tile_size.pmax)
     columns = -(-shape.columns // nl.tile_size.gemm_moving_fmax)
     seen = set()
     for row_tiles in (4, 2, 8, 1):  # powers of two, the squarest first
-        row_tiles = min(row_tiles, rows)
+        row_tiles = min(row_tiles, rows, banks)
         column_tiles = min(banks // row_tiles, columns)
         for kept in ("left", "right", "none"):
             plan = _fitted(shape, Plan(row_tiles, column_tiles, kept, 1, 1))
@@ -139,14 +141,14 @@ def group_bytes(shape: Shape, plan: Plan) -> tuple[int, int]:
     blocks = -(-shape.depth // nl.tile_size.pmax)
     rows, columns = steps(plan)
     return (blocks * min(rows, shape.rows) * shape.itemsize,
-            blocks * min(columns, shape.columns) * shape.itemsize)  # fmt: skip
+            blocks * min(columns, shape.columns) * shape.itemsize * shape.rights)  # fmt: skip
 
 
 def traffic_bytes(shape: Shape, plan: Plan) -> int:
     """Bytes loaded: the kept operand once, the other once per panel."""
     rows, columns = steps(plan)
     left = shape.rows * shape.depth * shape.itemsize
-    right = shape.depth * shape.columns * shape.itemsize
+    right = shape.depth * shape.columns * shape.itemsize * shape.rights
     again_left = -(-shape.columns // (columns * plan.panel))
     again_right = -(-shape.rows // (rows * plan.panel))
     if plan.kept == "left":
@@ -163,7 +165,7 @@ def multiply_ns(shape: Shape) -> float:
     wide = 1.0 if shape.itemsize <= FULL_RATE_BYTES else passes
     pmax = nl.tile_size.pmax
     tiles = -(-shape.rows // pmax) * -(-shape.depth // pmax)
-    return tiles * shape.columns * wide / chip.number("tensor.clock_ghz")
+    return tiles * shape.columns * shape.rights * wide / chip.number("tensor.clock_ghz")
 
 
 def estimate_ns(shape: Shape, plan: Plan) -> float:
