@@ -20,6 +20,7 @@ TURN_MIDDLE: Final = 253.0 / 2**17  # eight more bits of the rest
 TURN_LOW: Final = TURN - TURN_HIGH - TURN_MIDDLE
 HALF_TURN: Final = 3.1415925  # the float32 below pi
 QUARTER: Final = math.pi / 2
+SMALLEST: Final = 2.0**-126  # the smallest normal float32: keeps 0 / 0 out
 
 
 def sine_tile(x: NkiTensor, dst: NkiTensor, *, cosine: bool = False) -> None:
@@ -52,4 +53,28 @@ def sine_tile(x: NkiTensor, dst: NkiTensor, *, cosine: bool = False) -> None:
     nisa.activation(dst=dst, op=nl.sin, data=held)
 
 
-__all__ = ["sine_tile"]
+def angle_tile(y: NkiTensor, x: NkiTensor, dst: NkiTensor) -> None:
+    """``dst = atan2(y, x)``: the engine's arctan of the smaller over the larger leg, unfolded."""
+    tall, wide, low, high = (fresh(x) for _ in range(4))
+    nisa.activation(dst=tall, op=nl.abs, data=y)
+    nisa.activation(dst=wide, op=nl.abs, data=x)
+    nisa.tensor_tensor(dst=low, data1=tall, data2=wide, op=nl.minimum)
+    nisa.tensor_tensor(dst=high, data1=tall, data2=wide, op=nl.maximum)
+    safe, ratio, angle = (fresh(x) for _ in range(3))
+    nisa.tensor_scalar(dst=safe, data=high, op0=nl.maximum, operand0=SMALLEST)
+    nisa.tensor_tensor(dst=ratio, data1=low, data2=safe, op=nl.divide)
+    nisa.activation(dst=angle, op=nl.arctan, data=ratio)
+    steep, left, below = (fresh(x, nl.uint8) for _ in range(3))
+    nisa.tensor_tensor(dst=steep, data1=tall, data2=wide, op=nl.greater)
+    nisa.tensor_scalar(dst=left, data=x, op0=nl.less, operand0=0.0)
+    nisa.tensor_scalar(dst=below, data=y, op0=nl.less, operand0=0.0)
+    for where, whole in ((steep, QUARTER), (left, math.pi), (below, 0.0)):
+        mirrored = fresh(x)
+        nisa.tensor_scalar(
+            dst=mirrored, data=angle, op0=nl.multiply, operand0=-1.0, op1=nl.add, operand1=whole
+        )
+        nisa.tensor_copy_predicated(dst=angle, src=mirrored, predicate=where)
+    nisa.tensor_copy(dst=dst, src=angle)
+
+
+__all__ = ["angle_tile", "sine_tile"]

@@ -33,6 +33,24 @@ def _elementwise() -> list[Sample]:
     samples += [(op, (x.astype(BF16), y.astype(BF16))) for op in (ops.Add(), ops.Multiply())]
     logical = [ops.And(), ops.Or(), ops.Xor()]
     samples += [(op, (truth, y > 0)) for op in logical]
+    whole = np.array([[5, -7, 2**31 - 1, -(2**30) - 3, 2**24 + 1], [0, 1, -1, 6, 12]])
+    other = np.array([[3, 2, 2**30, 5, 1], [7, -1, 2, -4, 5]])
+    exact = [
+        ops.Add(), ops.Subtract(), ops.Maximum(), ops.Minimum(), ops.Compare("lt"),
+        ops.Compare("eq"), ops.And(), ops.Or(), ops.Xor(),
+    ]  # fmt: skip
+    samples += [(op, (whole.astype(np.int32), other.astype(np.int32))) for op in exact]
+    small = np.clip(whole, -99, 99)
+    samples += [(op, (small, other % 7 + 1)) for op in (ops.Divide(), ops.Remainder())]
+    samples += [(ops.Multiply(), (small, np.clip(other, -9, 9)))]
+    samples += [(op, (whole.astype(np.int32),)) for op in (ops.Negate(), ops.Abs(), ops.Not())]
+    samples += [(ops.Sign(), (small,)), (ops.Convert(np.dtype(np.uint8)), (whole,))]
+    amount = np.array([[1, 3, 4, 31, 0], [40, 2, 33, 5, 6]], np.int32)
+    shifts = [ops.ShiftLeft(), ops.ShiftRightLogical(), ops.ShiftRightArithmetic()]
+    samples += [(op, (whole.astype(np.int32), amount)) for op in shifts]
+    samples += [(ops.Atan2(), (x, y)), (ops.Sine(), (x * 5e3,)), (ops.Cosine(), (x * 5e3,))]
+    samples += [(op, (x * 1e7,)) for op in (ops.Floor(), ops.RoundNearestEven())]
+    samples += [(op, (x / 1e4,)) for op in (ops.ExponentialMinusOne(), ops.LogPlusOne())]
     samples += [(ops.Not(), (truth,)), (ops.Power(), (positive, y))]
     samples += [(ops.Select(), (truth, x, y)), (ops.Clamp(), (y - 1, x, y + 1))]
     return samples

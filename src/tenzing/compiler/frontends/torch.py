@@ -27,6 +27,7 @@ KEPT_WHOLE: Final = (
     "softmax.int",
     "silu.default",
 )
+NUMBERS_OF_DATA: Final = ("aten._local_scalar_dense.default", "aten.item.default")
 FRAME: Final = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
 
 
@@ -153,6 +154,10 @@ def tensor_type(tensor: Any) -> TensorType:
     return TensorType(tuple(tensor.shape), numpy_dtype(tensor.dtype))
 
 
+class Unknown:
+    """A Python number read out of a tensor: good for assertions, which are dropped."""
+
+
 class GraphReader:
     """Walks an FX graph of ATen calls and emits our nodes."""
 
@@ -183,7 +188,14 @@ class GraphReader:
         named = {key: self._argument(value) for key, value in node.kwargs.items()}
         arguments = [self._argument(value) for value in node.args]
         schema = str(node.target)
-        if not schema.startswith("aten."):
+        if schema in NUMBERS_OF_DATA:
+            return Unknown()
+        if any(isinstance(value, Unknown) for value in arguments) and "assert" not in schema:
+            raise translator.unsupported(
+                f"{schema} reads a number that depends on data",
+                next_step="keep it a tensor: no .item(), no int() of a tensor",
+            )
+        if not schema.startswith(("aten.", "prims.")):
             raise translator.unsupported(f"PyTorch operation {schema} has no rule")
         output = translator.call(schema.removeprefix("aten."), arguments, named)
         self._check(node, output)
@@ -192,6 +204,11 @@ class GraphReader:
     def _python_call(self, node: Any) -> Any:
         if getattr(node.target, "__name__", "") == "getitem":
             return self.known[node.args[0]][node.args[1]]
+        arguments = [self._argument(value) for value in node.args]
+        if any(isinstance(value, Unknown) for value in arguments):
+            return Unknown()
+        if all(isinstance(value, bool | int | float) for value in arguments):
+            return node.target(*arguments)
         self.builder.loc, self.builder.scope = _place(node), _module_path(node)
         raise self.translator.unsupported(
             f"PyTorch operation {getattr(node.target, '__name__', node.target)} has no rule"

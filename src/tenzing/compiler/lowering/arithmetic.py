@@ -15,7 +15,7 @@ import numpy as np
 from tenzing.compiler.graph import BOOL, Node, is_float
 from tenzing.compiler.lowering.registry import device_dtype
 from tenzing.compiler.lowering.tiles import Body, Tile, spread, tiles, width_of
-from tenzing.kernels.angles import sine_tile
+from tenzing.kernels.angles import angle_tile, sine_tile
 from tenzing.kernels.functions import exponential_less_one_tile, log_one_plus_tile
 from tenzing.kernels.rounding import ceil_tile, floor_tile, round_tile, truncate_tile
 from tenzing.nki import NkiTensor
@@ -134,6 +134,55 @@ def _whole_quotient(body: Body, node: Node, a: Tile, b: Tile) -> Tile:
     rest = combined(body, node, a, b, nl.fmod, nl.float32)
     whole = combined(body, node, a, rest, nl.subtract, nl.float32)
     return combined(body, node, whole, b, nl.divide)
+
+
+@tiles("atan2")
+def _atan2(body: Body, node: Node, inputs: list[Tile]) -> Tile:
+    width = width_of(inputs)
+    y, x = (body.widened(tile, width, np.dtype(np.float32)) for tile in inputs)
+    dst = body.fresh(node, width)
+    angle_tile(y, x, dst)
+    return dst
+
+
+@tiles("shift_left", "shift_right_logical")
+def _shift(body: Body, node: Node, inputs: list[Tile]) -> Tile:
+    x, amount = inputs
+    op = nl.left_shift if node.op.name == "shift_left" else nl.right_shift
+    moved = whole_numbers(body, node, x, amount, op)
+    return _zero_beyond_width(body, node, moved, amount)
+
+
+@tiles("shift_right_arithmetic")
+def _shift_with_sign(body: Body, node: Node, inputs: list[Tile]) -> Tile:
+    """Negative numbers are inverted before zeros enter, and back."""
+    x, amount = inputs
+    if device_dtype(node.output.dtype).kind == "u":
+        return _shift(body, node, inputs)
+    width = width_of(inputs)
+    below = combined(body, node, x, 0.0, nl.less, nl.float32)
+    sign = nl.ndarray(below.shape, dtype=device_dtype(node.output.dtype), buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=sign, data=below, op0=nl.multiply, operand0=-1.0)
+    most = body.widened(amount, width, device_dtype(node.output.dtype))
+    held = whole_numbers(body, node, most, _bits(node) - 1, nl.minimum)
+    inverted = whole_numbers(body, node, x, sign, nl.bitwise_xor)
+    moved = whole_numbers(body, node, inverted, held, nl.right_shift)
+    return whole_numbers(body, node, moved, sign, nl.bitwise_xor)
+
+
+def _bits(node: Node) -> int:
+    return int(device_dtype(node.output.dtype).itemsize) * BYTE_BITS
+
+
+def _zero_beyond_width(body: Body, node: Node, moved: NkiTensor, amount: Tile) -> NkiTensor:
+    """Shifts of a word's width or more, which the chip leaves open, give zero."""
+    if not isinstance(amount, NkiTensor) and 0 <= amount < _bits(node):
+        return moved
+    kept = combined(body, node, amount, float(_bits(node)), nl.less, moved.dtype)
+    kept = body.widened(kept, moved.shape[1], moved.dtype)
+    mask = nl.ndarray(kept.shape, dtype=moved.dtype, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=mask, data=kept, op0=nl.multiply, operand0=-1.0)
+    return whole_numbers(body, node, moved, mask, nl.bitwise_and)
 
 
 @tiles("negate")

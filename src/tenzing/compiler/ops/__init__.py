@@ -3,11 +3,13 @@
 from tenzing.compiler.graph import OPS, Op
 from tenzing.compiler.ops.activation import Activation, Erf, Gelu, Relu, Silu, Softplus, splat_like
 from tenzing.compiler.ops.attention import Attention, AttentionShape
+from tenzing.compiler.ops.bits import ShiftLeft, ShiftRightArithmetic, ShiftRightLogical
 from tenzing.compiler.ops.contraction import EPILOGUES, DotGeneral, Linear
 from tenzing.compiler.ops.elementwise import (
     Abs,
     Add,
     And,
+    Atan2,
     Ceil,
     Clamp,
     Compare,
@@ -87,6 +89,7 @@ __all__ = [
     "Add",
     "And",
     "ArgMax",
+    "Atan2",
     "Attention",
     "AttentionShape",
     "BroadcastInDim",
@@ -140,6 +143,9 @@ __all__ = [
     "Rsqrt",
     "Scatter",
     "Select",
+    "ShiftLeft",
+    "ShiftRightArithmetic",
+    "ShiftRightLogical",
     "Sign",
     "Silu",
     "Sine",

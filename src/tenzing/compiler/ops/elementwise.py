@@ -406,6 +406,18 @@ class Power(Binary, name="power"):
 
 
 @dataclass(frozen=True)
+class Atan2(Binary, name="atan2"):
+    """The angle of the point (y, x), between minus and plus half a turn; inputs are (y, x)."""
+
+    domain = "float"
+    transcendental = True
+
+    def compute(self, *inputs: Array) -> Array:
+        """See the class."""
+        return np.arctan2(inputs[0], inputs[1])
+
+
+@dataclass(frozen=True)
 class And(Binary, name="and"):
     """Logical and of booleans, bitwise and of integers."""
 

@@ -4,8 +4,11 @@ from tenzing.compiler.frontends.aten import (  # noqa: F401  (importing fills th
     contraction,
     creation,
     elementwise,
+    indexing,
     movement,
+    ordering,
     reduction,
+    trigonometry,
 )
 from tenzing.compiler.frontends.aten.translator import RULES, Argument, Translator
 

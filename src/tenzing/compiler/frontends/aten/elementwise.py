@@ -15,7 +15,7 @@ from tenzing.compiler.frontends.aten.translator import (
     aten,
     common_dtype,
 )
-from tenzing.compiler.graph import BOOL, Op, Value
+from tenzing.compiler.graph import BOOL, Op, Value, is_float
 
 Operand = Value | Number
 
@@ -125,8 +125,38 @@ def _div(t: Translator, x: Operand, y: Operand, rounding_mode: str | None = None
     quotient = combine(t, ops.Divide(), x, y)
     if not floats:
         return quotient
-    size = t.emit(ops.Floor(), t.emit(ops.Abs(), quotient))
-    return t.emit(ops.Multiply(), size, t.emit(ops.Sign(), quotient))
+    return truncated(t, quotient)
+
+
+def truncated(t: Translator, x: Value) -> Value:
+    """x without its fraction."""
+    rest = t.emit(ops.Remainder(), x, t.splat(1, x.type))
+    return t.emit(ops.Subtract(), x, rest)
+
+
+@aten("trunc.default", "fix.default")
+def _trunc(t: Translator, x: Value) -> Result:
+    return truncated(t, x) if is_float(x.dtype) else x
+
+
+@aten("frac.default")
+def _frac(t: Translator, x: Value) -> Result:
+    return t.emit(ops.Remainder(), x, t.splat(1, x.type))
+
+
+@aten("bitwise_left_shift.Tensor", "bitwise_left_shift.Tensor_Scalar", "__lshift__.Scalar")
+def _shift_left(t: Translator, x: Operand, y: Operand) -> Result:
+    return combine(t, ops.ShiftLeft(), x, y)
+
+
+@aten("bitwise_right_shift.Tensor", "bitwise_right_shift.Tensor_Scalar", "__rshift__.Scalar")
+def _shift_right(t: Translator, x: Operand, y: Operand) -> Result:
+    return combine(t, ops.ShiftRightArithmetic(), x, y)
+
+
+@aten("prims.fma.default")
+def _multiply_add(t: Translator, x: Value, y: Value, z: Value) -> Result:
+    return t.emit(ops.Add(), t.emit(ops.Multiply(), x, y), z)
 
 
 @aten("floor_divide.default", "floor_divide.Scalar")
@@ -268,6 +298,11 @@ def _logical_or(t: Translator, x: Value, y: Value) -> Result:
     return t.emit(ops.Or(), truth(t, x, t.result.shape), truth(t, y, t.result.shape))
 
 
+@aten("logical_xor.default")
+def _logical_xor(t: Translator, x: Value, y: Value) -> Result:
+    return t.emit(ops.Xor(), truth(t, x, t.result.shape), truth(t, y, t.result.shape))
+
+
 @aten("logical_not.default")
 def _logical_not(t: Translator, x: Value) -> Result:
     return t.emit(ops.Not(), truth(t, x, t.result.shape))
@@ -290,12 +325,7 @@ def _where(t: Translator, condition: Value, x: Operand, y: Operand) -> Result:
     return t.emit(ops.Select(), truth(t, condition, t.result.shape), *branches)
 
 
-@aten("masked_fill.Scalar", "masked_fill.Tensor")
-def _masked_fill(t: Translator, x: Value, mask: Value, value: Operand) -> Result:
-    return _where(t, mask, value, x)
-
-
-@aten("_to_copy.default", "to.dtype", "type_as.default")
+@aten("_to_copy.default", "to.dtype", "type_as.default", "prims.convert_element_type.default")
 def _to_copy(t: Translator, x: Value, *_: object, **__: object) -> Result:
     if t.result.dtype == BOOL:
         return truth(t, x, t.result.shape)
@@ -307,7 +337,10 @@ def _to_copy(t: Translator, x: Value, *_: object, **__: object) -> Result:
     "contiguous.default",
     "alias.default",
     "detach.default",
+    "lift_fresh.default",
     "lift_fresh_copy.default",
+    "prims.device_put.default",
+    "prims.view_of.default",
     "dropout.default",
     "native_dropout.default",
 )

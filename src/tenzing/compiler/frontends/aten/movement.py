@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from tenzing.compiler import ops
-from tenzing.compiler.frontends.aten.elementwise import positive_index
 from tenzing.compiler.frontends.aten.translator import Number, Result, Translator, aten
-from tenzing.compiler.graph import BOOL, Value
+from tenzing.compiler.graph import Value
 
 
 @aten("view.default", "_unsafe_view.default", "reshape.default", "view_copy.default")
@@ -165,7 +161,8 @@ def _flip(t: Translator, x: Value, dims: Sequence[int]) -> Result:
 @aten("roll.default")
 def _roll(t: Translator, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Result:
     if not dims:
-        raise t.unsupported("roll without dims")
+        flat = _roll(t, t.reshape(x, (x.type.elements,)), shifts, [0])
+        return t.reshape(flat, x.shape) if isinstance(flat, Value) else flat
     for shift, raw in zip(shifts, dims, strict=True):
         dim = t.dim(raw, len(x.shape))
         size = x.shape[dim]
@@ -174,76 +171,6 @@ def _roll(t: Translator, x: Value, shifts: Sequence[int], dims: Sequence[int] = 
             parts = cut(t, x, dim, edge, size), cut(t, x, dim, 0, edge)
             x = t.emit(ops.Concatenate(dim), *parts)
     return x
-
-
-@aten("embedding.default")
-def _embedding(t: Translator, table: Value, indices: Value, *_: object, **__: object) -> Result:
-    return t.emit(ops.Gather(0), table, indices)
-
-
-@aten("index_select.default")
-def _index_select(t: Translator, x: Value, dim: int, index: Value) -> Result:
-    dim = t.dim(dim, len(x.shape))
-    return t.emit(ops.Gather(dim), x, positive_index(t, index, x.shape[dim]))
-
-
-@aten("gather.default")
-def _gather(t: Translator, x: Value, dim: int, index: Value, sparse_grad: bool = False) -> Result:
-    return t.emit(ops.TakeAlong(t.dim(dim, len(x.shape))), x, index)
-
-
-@aten("index.Tensor", "_unsafe_index.Tensor")
-def _index(t: Translator, x: Value, indices: Sequence[Value | None]) -> Result:
-    places = [d for d, index in enumerate(indices) if index is not None]
-    given = [index for index in indices if index is not None]
-    if any(index.dtype == BOOL for index in given):
-        raise t.unsupported(
-            "indexing by a boolean tensor gives a shape that depends on data",
-            next_step="use torch.where, or multiply by the mask",
-        )
-    first, last = places[0], places[-1] + 1
-    if last - first != len(places):
-        raise t.unsupported("indexing by tensors in dims that are not neighbours")
-    sizes = x.shape[first:last]
-    flat = t.reshape(x, (*x.shape[:first], math.prod(sizes), *x.shape[last:]))
-    shape = t.result.shape[first : len(t.result.shape) - len(x.shape[last:])]
-    return t.emit(ops.Gather(first), flat, _linear_index(t, given, sizes, shape))
-
-
-@aten("index_put.default", "_unsafe_index_put.default")
-def _index_put(
-    t: Translator,
-    x: Value,
-    indices: Sequence[Value | None],
-    values: Value,
-    accumulate: bool = False,
-) -> Result:
-    given = [index for index in indices if index is not None]
-    if len(given) < len(indices) or any(index.dtype == BOOL for index in given):
-        raise t.unsupported(
-            "writing at these indices", next_step="index the first dims by integers"
-        )
-    depth = len(given)
-    flat = t.reshape(x, (math.prod(x.shape[:depth]), *x.shape[depth:]))
-    lead: tuple[int, ...] = np.broadcast_shapes(*(index.shape for index in given))
-    place = _linear_index(t, given, x.shape[:depth], lead)
-    updates = t.tensor(values, (*lead, *x.shape[depth:]), x.dtype)
-    return t.reshape(t.emit(ops.Scatter(accumulate), flat, place, updates), x.shape)
-
-
-def _linear_index(
-    t: Translator, indices: Sequence[Value], sizes: Sequence[int], shape: Sequence[int]
-) -> Value:
-    total: Value | None = None
-    for index, size in zip(indices, sizes, strict=True):
-        place = t.broadcast(positive_index(t, index, size), shape)
-        if total is not None:
-            scaled = t.emit(ops.Multiply(), total, t.splat(size, total.type))
-            place = t.emit(ops.Add(), scaled, t.convert(place, total.dtype))
-        total = place
-    if total is None:
-        raise t.unsupported("indexing without an index")
-    return total
 
 
 @aten(

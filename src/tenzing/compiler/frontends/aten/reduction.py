@@ -123,25 +123,6 @@ def _prod(
     return reduce(t, "multiply", t.convert(x, t.result.dtype), dims, keepdim)
 
 
-@aten("cumsum.default")
-def _cumsum(t: Translator, x: Value, dim: int, dtype: object = None) -> Result:
-    return t.emit(ops.Cumulative("add", t.dim(dim, len(x.shape))), t.convert(x, t.result.dtype))
-
-
-@aten("topk.default")
-def _topk(
-    t: Translator,
-    x: Value,
-    k: int,
-    dim: int = -1,
-    largest: bool = True,
-    sorted: bool = True,
-) -> Result:
-    if not largest or t.dim(dim, len(x.shape)) != len(x.shape) - 1:
-        raise t.unsupported("topk of the smallest, or not along the last dim")
-    return t.emit_all(ops.TopK(k, np.dtype(np.int64)), x)
-
-
 @aten("linalg_vector_norm.default", "norm.ScalarOpt_dim")
 def _norm(
     t: Translator,
@@ -155,8 +136,16 @@ def _norm(
         return reduce(t, "maximum", t.emit(ops.Abs(), x), dims, keepdim)
     if order == 1:
         return reduce(t, "add", t.emit(ops.Abs(), x), dims, keepdim)
+    if order == -math.inf:
+        return reduce(t, "minimum", t.emit(ops.Abs(), x), dims, keepdim)
+    if order == 0:
+        present = t.convert(truth(t, x, x.shape), x.dtype)
+        return reduce(t, "add", present, dims, keepdim)
     if order not in (None, 2):
-        raise t.unsupported("vector norm of this order", got=order)
+        size = t.emit(ops.Abs(), x)
+        power = t.emit(ops.Power(), size, t.splat(order, x.type))
+        total = reduce(t, "add", power, dims, keepdim)
+        return t.emit(ops.Power(), total, t.splat(1.0 / order, total.type))
     return t.emit(ops.Sqrt(), reduce(t, "add", t.emit(ops.Multiply(), x, x), dims, keepdim))
 
 

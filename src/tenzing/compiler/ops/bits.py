@@ -1,0 +1,67 @@
+"""Shifts of integers; bits shifted out are lost, shifts beyond the width leave none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from tenzing.compiler.graph import Array
+from tenzing.compiler.ops.elementwise import Binary
+
+BITS_PER_BYTE: Final = 8
+
+
+def _width(dtype: np.dtype[Any]) -> int:
+    return dtype.itemsize * BITS_PER_BYTE
+
+
+def _unsigned(array: Array) -> Array:
+    return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "i" else array
+
+
+def _within(amount: Array) -> tuple[Array, Array]:
+    """Which amounts leave a bit, and the amounts with the others set to zero."""
+    inside = (amount >= 0) & (amount < _width(amount.dtype))
+    return inside, np.where(inside, amount, 0).astype(amount.dtype)
+
+
+@dataclass(frozen=True)
+class ShiftLeft(Binary, name="shift_left"):
+    """x with its bits moved y places up; zeros enter."""
+
+    domain = "integer"
+
+    def compute(self, *inputs: Array) -> Array:
+        """See the class."""
+        inside, amount = _within(inputs[1])
+        moved = np.left_shift(_unsigned(inputs[0]), _unsigned(amount)).view(inputs[0].dtype)
+        return np.where(inside, moved, 0)
+
+
+@dataclass(frozen=True)
+class ShiftRightLogical(Binary, name="shift_right_logical"):
+    """x with its bits moved y places down; zeros enter."""
+
+    domain = "integer"
+
+    def compute(self, *inputs: Array) -> Array:
+        """See the class."""
+        inside, amount = _within(inputs[1])
+        moved = np.right_shift(_unsigned(inputs[0]), _unsigned(amount)).view(inputs[0].dtype)
+        return np.where(inside, moved, 0)
+
+
+@dataclass(frozen=True)
+class ShiftRightArithmetic(Binary, name="shift_right_arithmetic"):
+    """x with its bits moved y places down; copies of the sign enter."""
+
+    domain = "integer"
+
+    def compute(self, *inputs: Array) -> Array:
+        """See the class."""
+        most = _width(inputs[1].dtype) - 1
+        inside, amount = _within(inputs[1])
+        held = np.where(inside, amount, most).astype(amount.dtype)
+        return np.asarray(np.right_shift(inputs[0], held))
