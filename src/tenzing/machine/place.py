@@ -17,6 +17,7 @@ import numpy as np
 from tenzing.errors import Finding
 from tenzing.isa.operand import Array, Space, Storage, resolve_loc
 from tenzing.isa.program import Program
+from tenzing.machine import native
 from tenzing.units import format_bytes
 
 LISTED_TENSORS: Final = 4  # how many live tensors an overflow message names
@@ -166,6 +167,7 @@ def _place_space(program: Program, space: Space, result: Placement) -> None:
     wanted = [s for s in program.storages if s.space is space and result.first[s.id] >= 0]
     wanted.sort(key=lambda s: int(result.first[s.id]))
     movable = [s for s in wanted if s.address is None]
+    fixed = [(s.address, s.address + storage_bytes(s)) for s in wanted if s.address is not None]
     peak = _peak_bytes(wanted, result)
     if space is Space.SBUF:
         result.sbuf_peak_bytes = peak
@@ -173,16 +175,16 @@ def _place_space(program: Program, space: Space, result: Placement) -> None:
         result.psum_peak_bytes = peak
     # PSUM tiles get whole banks while they last, so that two engines never meet in one bank
     for whole_banks in [True, False] if bank else [False]:
-        trial = _Trial(size, ALIGNMENT, bank, whole_banks)
-        for storage in wanted:
-            if storage.address is not None:
-                trial.rotation.reserve(storage.address, storage.address + storage_bytes(storage))
-        failed = trial.run(movable, result)
+        limits = (size, ALIGNMENT, bank, whole_banks)
+        trial = native_trial(movable, fixed, result, limits) or python_trial(
+            movable, fixed, result, limits
+        )
+        failed = trial.failed
         if failed is None:
             break
     if failed is not None:
-        limits = (size, trial.largest_piece)
-        result.findings.append(_overflow(program, space, failed, wanted, result, limits))
+        room = (size, trial.largest_piece)
+        result.findings.append(_overflow(program, space, failed, wanted, result, room))
     for number, at in trial.addresses.items():
         result.address[number] = at
     result.earlier.update(trial.earlier)
@@ -196,41 +198,68 @@ def storage_bytes(storage: Storage) -> int:
     return count
 
 
-class _Trial:
+@dataclass(slots=True)
+class Trial:
     """One attempt to place all storages of a memory."""
 
-    def __init__(self, size: int, align: int, bank: int, whole_banks: bool) -> None:
-        self.rotation = _Rotation(size)
-        self.owners = _Owners()
-        self.align, self.bank, self.whole_banks = align, bank, whole_banks
-        self.addresses: dict[int, int] = {}
-        self.earlier: dict[int, list[int]] = {}
-        self.largest_piece = size  # free bytes in one piece when the first tensor did not fit
+    addresses: dict[int, int] = field(default_factory=dict)
+    earlier: dict[int, list[int]] = field(default_factory=dict)
+    failed: Storage | None = None  # the first that did not fit
+    largest_piece: int = 0  # free bytes in one piece when it did not
 
-    def run(self, movable: list[Storage], result: Placement) -> Storage | None:
-        """Place in order of first use; the first storage that does not fit, or None."""
-        alive: list[tuple[int, int, int]] = []
-        failed: Storage | None = None
-        for storage in movable:
-            start = int(result.first[storage.id])
-            while alive and alive[0][0] < start:
-                _, low, high = heapq.heappop(alive)
-                self.rotation.give(low, high)
-            need = storage_bytes(storage)
-            if self.whole_banks:
-                need = -(-need // self.bank) * self.bank
-            at = self.rotation.take(need, self.bank if self.whole_banks else self.align, self.bank)
-            if at is None:
-                if failed is None:
-                    failed = storage
-                    self.largest_piece = max((b - a for a, b in self.rotation.free), default=0)
-                continue
-            self.addresses[storage.id] = at
-            heapq.heappush(alive, (int(result.last[storage.id]), at, at + need))
-            before = self.owners.take(at, at + need, storage.id)
-            if before:
-                self.earlier[storage.id] = before
-        return failed
+
+Limits = tuple[int, int, int, bool]  # bytes, alignment, bank, whether tensors take whole banks
+
+
+def native_trial(
+    movable: list[Storage], fixed: list[tuple[int, int]], result: Placement, limits: Limits
+) -> Trial | None:
+    """Place in order of first use with the native core; None when there is none."""
+    number = np.array([s.id for s in movable], np.int64)
+    need = np.array([storage_bytes(s) for s in movable], np.int64)
+    first, last = result.first[number], result.last[number]
+    found = native.place(first, last, need, fixed, limits)
+    if found is None:
+        return None
+    address, takes, failed, largest = found
+    trial = Trial(largest_piece=largest, failed=movable[failed] if failed >= 0 else None)
+    placed = address >= 0
+    trial.addresses = dict(zip(number[placed].tolist(), address[placed].tolist(), strict=True))
+    for taker, owner in number[takes].tolist():
+        trial.earlier.setdefault(taker, []).append(owner)
+    return trial
+
+
+def python_trial(
+    movable: list[Storage], fixed: list[tuple[int, int]], result: Placement, limits: Limits
+) -> Trial:
+    """Place in order of first use."""
+    size, align, bank, whole_banks = limits
+    rotation, owners = _Rotation(size), _Owners()
+    for start, end in fixed:
+        rotation.reserve(start, end)
+    trial = Trial(largest_piece=size)
+    alive: list[tuple[int, int, int]] = []
+    for storage in movable:
+        start = int(result.first[storage.id])
+        while alive and alive[0][0] < start:
+            _, low, high = heapq.heappop(alive)
+            rotation.give(low, high)
+        need = storage_bytes(storage)
+        if whole_banks:
+            need = -(-need // bank) * bank
+        at = rotation.take(need, bank if whole_banks else align, bank)
+        if at is None:
+            if trial.failed is None:
+                trial.failed = storage
+                trial.largest_piece = max((b - a for a, b in rotation.free), default=0)
+            continue
+        trial.addresses[storage.id] = at
+        heapq.heappush(alive, (int(result.last[storage.id]), at, at + need))
+        before = owners.take(at, at + need, storage.id)
+        if before:
+            trial.earlier[storage.id] = before
+    return trial
 
 
 def _peak_bytes(storages: list[Storage], result: Placement) -> int:

@@ -14,14 +14,16 @@ from __future__ import annotations
 import gc
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 import numpy as np
 
 from tenzing.facts import Chip
+from tenzing.isa.instruction import Transfer
 from tenzing.isa.operand import Array
 from tenzing.isa.program import Program
+from tenzing.machine import native
 from tenzing.machine.deps import DMA_READER, QUEUES, Dependencies
 from tenzing.units import PS_PER_NS, ns_to_ps
 
@@ -86,7 +88,42 @@ class Timing:
 
 def schedule(program: Program, dependencies: Dependencies) -> Schedule:
     """Simulate the queues of one core."""
-    return _Simulation(program, dependencies).run()
+    return native_schedule(program, dependencies) or _Simulation(program, dependencies).run()
+
+
+def native_schedule(program: Program, dependencies: Dependencies) -> Schedule | None:
+    """The same by the native core; None when there is none."""
+    timing = asdict(Timing.of(program.chip))
+    rate = timing.pop("hbm_bytes_per_ns")
+    costs = [t.cost for t in program.templates]
+    tables = {name: k for k, name in enumerate(dict.fromkeys(c.table for c in costs if c.table))}
+    moves = [c.transfer for c in costs]
+    plans: dict[str, Sequence[int]] = {
+        "issue_ps": [c.issue_ps for c in costs],
+        "latency_ps": [c.latency_ps for c in costs],
+        "load_ps": [c.load_ps for c in costs],
+        "table": [tables[c.table] if c.table else NO_CAUSE for c in costs],
+        "is_transfer": [m is not None for m in moves],
+        "engines": [m.engines if m else 0 for m in moves],
+        "service_ps": [m.service_ps if m else 0 for m in moves],
+        "fixed_ps": [m.fixed_ps if m else 0 for m in moves],
+        "moved_ps": [_moved_ps(m, rate) for m in moves],
+    }
+    template = np.array([row[0] for row in program.rows], np.int64)
+    queue = np.array(dependencies.queue, np.int64)
+    edges = dependencies.start, dependencies.joined
+    found = native.schedule(edges, template, queue, len(QUEUES), plans, timing)
+    if found is None:
+        return None
+    busy, dma = found.pop("queue_busy_ps").tolist(), found.pop("dma").tolist()
+    queue += DMA_READER * np.array(plans["is_transfer"], np.int64)[template]
+    return Schedule(**found, queue=queue, queue_busy_ps=busy, dma_busy_ps=dma[0],
+                    dma_active_ps=dma[1])  # fmt: skip
+
+
+def _moved_ps(transfer: Transfer | None, bytes_per_ns: float) -> int:
+    """How long a transfer keeps the HBM server busy."""
+    return round(transfer.hbm_bytes * PS_PER_NS / bytes_per_ns) if transfer else 0
 
 
 class _Simulation:
@@ -98,10 +135,7 @@ class _Simulation:
         self.queue = dependencies.queue
         costs = [t.cost for t in program.templates]
         self.plans = [(c.issue_ps, c.latency_ps, c.load_ps, c.table, c.transfer) for c in costs]
-        self.moved_ps = [
-            round(c.transfer.hbm_bytes * PS_PER_NS / timing.hbm_bytes_per_ns) if c.transfer else 0
-            for c in costs
-        ]
+        self.moved_ps = [_moved_ps(c.transfer, timing.hbm_bytes_per_ns) for c in costs]
         self.template = [row[0] for row in program.rows]
         count = len(self.template)
         self.start = [0] * count

@@ -1,0 +1,91 @@
+"""The native core gives the same edges, findings, addresses and ticks as the Python twins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from tenzing.isa.operand import Space
+from tenzing.isa.program import Program
+from tenzing.kernels import attention, linear
+from tenzing.machine import Options, native, place
+from tenzing.machine.deps import _Pass, native_dependencies
+from tenzing.machine.place import ALIGNMENT, native_trial, python_trial, storage_bytes
+from tenzing.machine.schedule import _Simulation, native_schedule
+from tenzing.nki import Spec, session
+
+from .programs import PLACES, Step, recorded, steps
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason="the native core is not built")
+F32 = np.dtype(np.float32)
+
+
+def agree(program: Program) -> None:
+    placement = place(program)
+    slow, fast = _Pass(program, placement).run(), native_dependencies(program, placement)
+    assert fast is not None
+    assert fast.before == slow.before
+    assert fast.queue == slow.queue
+    assert [f.render() for f in fast.findings] == [f.render() for f in slow.findings]
+    times, ticks = _Simulation(program, slow).run(), native_schedule(program, slow)
+    assert ticks is not None
+    for name in ("start_ps", "issue_end_ps", "data_start_ps", "done_ps", "cause", "queue"):
+        np.testing.assert_array_equal(getattr(ticks, name), getattr(times, name), err_msg=name)
+    assert ticks.queue_busy_ps == times.queue_busy_ps
+    assert (ticks.dma_busy_ps, ticks.dma_active_ps) == (times.dma_busy_ps, times.dma_active_ps)
+
+
+def agree_on_addresses(program: Program, size: int, bank: int) -> None:
+    placement = place(program)
+    space = Space.PSUM if bank else Space.SBUF
+    wanted = [s for s in program.storages if s.space is space and placement.first[s.id] >= 0]
+    movable = sorted(wanted, key=lambda s: int(placement.first[s.id]))
+    fixed = [(64, 64 + storage_bytes(s)) for s in wanted[:1]]
+    for whole in {False, bool(bank)}:
+        limits = (size, ALIGNMENT, bank, whole)
+        fast = native_trial(movable, fixed, placement, limits)
+        assert fast == python_trial(movable, fixed, placement, limits)
+
+
+@given(steps(), PLACES)
+def test_drawn_programs(program: list[Step], places: Any) -> None:
+    done = recorded(program, places)
+    agree(done)
+    agree_on_addresses(done, 400, 0)
+    agree_on_addresses(done, 16384, 2048)
+
+
+@pytest.mark.parametrize("chip", ["trn1", "trn2"])
+def test_library_kernels(chip: str) -> None:
+    with session(chip, Options(values=False)) as current:
+        linear.launch(Spec((300, 200), F32), Spec((200, 700), F32))
+        heads = Spec((1, 200, 4, 32), F32)
+        attention.launch(heads, heads, heads)
+    for launch in current.launches:
+        for size in (4000, 100000):  # too small, and enough
+            agree_on_addresses(launch.programs[0], size, 0)
+        agree(launch.programs[0])
+
+
+def test_the_core_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    native.library.cache_clear()
+    monkeypatch.setenv(native.SWITCH, "off")
+    try:
+        assert native.library() is None
+    finally:
+        native.library.cache_clear()
+
+
+def test_a_foreign_file_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    broken = tmp_path / "_core.so"
+    broken.write_bytes(b"not a library")
+    monkeypatch.setattr(native, "FILE", broken)
+    native.library.cache_clear()
+    try:
+        assert native.library() is None
+    finally:
+        monkeypatch.undo()
+        native.library.cache_clear()
