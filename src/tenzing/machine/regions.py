@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -199,7 +200,34 @@ def overlap(a: Region, b: Region) -> bool:
         return False
     if (a.dense and b.dense) or max(a.layout.size, b.layout.size) > EXACT_LIMIT:
         return True
+    if _interleaved(a, b):
+        return False
     return bool(np.intersect1d(_bytes(a), _bytes(b)).size)
+
+
+def _interleaved(a: Region, b: Region) -> bool:
+    """Whether dense runs that recur with one period lie apart in it: heads side by side in rows."""
+    (run_a, step_a), (run_b, step_b) = _recurrence(a.layout), _recurrence(b.layout)
+    period = math.gcd(step_a, step_b)
+    if not period:
+        return False
+    return (b.offset - a.offset) % period >= run_a and (a.offset - b.offset) % period >= run_b
+
+
+def _recurrence(layout: Layout) -> tuple[int, int]:
+    """Bytes of the dense run at the end of a view, and a divisor of all its other strides."""
+    found: tuple[int, int] | None = layout.cache.get("recurrence")
+    if found is None:
+        run, period = layout.itemsize, 0
+        for count, stride in zip(reversed(layout.shape), reversed(layout.strides), strict=True):
+            if count == 1:
+                continue
+            if stride == run and not period:
+                run *= count
+            else:
+                period = math.gcd(period, stride)
+        found = layout.cache["recurrence"] = (run, period)
+    return found
 
 
 def covers(a: Region, b: Region) -> bool:
