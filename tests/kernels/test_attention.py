@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from tenzing import facts, kernels
 from tenzing.machine import analyse
 from tenzing.nki import session
 
+module = sys.modules["tenzing.kernels.attention"]
 LOWEST = np.finfo(np.float32).min
 
 
@@ -79,6 +82,15 @@ def check(
     got = run(kernels.attention, q, k, v, mask, 1 / math.sqrt(dim), target=target, **form)
     expected = reference(q, k, v, mask, **form)
     np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-6 * abs(expected).max())
+
+
+@pytest.fixture(params=["rows", "blocks"], autouse=True)
+def kernel(request: Any) -> Iterator[None]:
+    """Every test runs with whole rows and with the pipeline of blocks, whatever the lengths."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("LONG_QUERIES", "LONG_KEYS"):
+            patch.setattr(module, name, 10**9 if request.param == "rows" else 1)
+        yield
 
 
 @pytest.mark.parametrize(
@@ -149,3 +161,21 @@ def test_keys_that_nobody_sees_are_not_multiplied() -> None:
         (program,) = [p for launch in current.launches for p in launch.programs]
         counts.append(program.flops())
     assert counts[1] < 0.65 * counts[0]
+
+
+def test_rows_longer_than_a_step_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key ranges with a maximum each give the same softmax; windows leave some of them unseen."""
+    for name in ("attention_prefill.KEYS_PER_STEP",):
+        monkeypatch.setattr(f"tenzing.kernels.{name}", 256)
+    check((1, 300, 700, 2, 1, 32))
+    check((1, 600, 600, 1, 1, 32), causal=True)
+    check((1, 600, 600, 1, 1, 32), causal=True, window=200, soft_cap=5.0)
+    seen = np.random.default_rng(3).random((1, 1, 300, 700)) > 0.995
+    check((1, 300, 700, 2, 1, 32), seen)
+    check((1, 300, 700, 2, 1, 32), np.where(seen, 0, -np.inf).astype(np.float32))
+
+
+def test_keys_that_do_not_fit_are_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tenzing.kernels.attention_operands.RESIDENT_SHARE", 0.0)
+    monkeypatch.setattr("tenzing.kernels.attention_prefill.KEYS_PER_STEP", 256)
+    check((1, 200, 600, 2, 1, 32), causal=True)

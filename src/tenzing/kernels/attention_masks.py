@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from tenzing.kernels.tiles import cast
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
 from tenzing.nki.tensor import NkiTensor
 
+Range = tuple[int, int]  # first and last plus one
+
 HIDDEN = -3e38  # added to a score hides it: its exponential is zero
 MASKED = -1e38  # the lowest number a mask may add; a row of these attends to all its keys equally
-LOWEST_FINITE = -3.4028234e38  # of float32
+UNSEEN = -2e38  # a row whose maximum lies below sees no key
+LOWEST_FINITE = -3.4028234e38  # of float32; only minus infinity lies below
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,6 @@ def _select(scores: NkiTensor, first: int, last: int, line: tuple[int, int], fil
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Cover:
-    """Numbers to add to scores [queries, keys], and per query 1, or 0 when it sees no key."""
-
-    added: NkiTensor
-    seen: NkiTensor
-
-
 @dataclass
 class MaskTiles:
     """Tiles of a mask [1 or batch, 1 or heads, 1 or queries, 1 or keys], each loaded once.
@@ -81,26 +77,36 @@ class MaskTiles:
     mask: NkiTensor | None
     band: Band
     queries: int
-    keys: int
-    _kept: dict[tuple[int, ...], Cover] = field(default_factory=dict)
+    _kept: dict[tuple[int, ...], NkiTensor] = field(default_factory=dict)
 
     @property
-    def per_head(self) -> bool:
-        """Whether every head has a mask of its own."""
-        return self.mask is not None and self.mask.shape[1] > 1
+    def is_boolean(self) -> bool:
+        """Whether a mask from memory says yes or no."""
+        return self.mask is not None and self.mask.dtype == nl.bool_
 
-    def cover(self, b: int, head: int, start: int, count: int) -> Cover:
-        """The tile for some queries of one head."""
+    def added(self, head: tuple[int, int], rows: Range, keys: Range) -> NkiTensor:
+        """Numbers to add to the scores of some queries and keys of (sequence, head).
+
+        HIDDEN where a key is not seen, else at least MASKED.
+        """
+        return self._tile(head, rows, keys, self._added)
+
+    def predicate(self, head: tuple[int, int], rows: Range, keys: Range) -> NkiTensor:
+        """A boolean mask and the band together: not zero where a key is seen."""
+        return self._tile(head, rows, keys, self._predicate)
+
+    def _tile(
+        self, head: tuple[int, int], rows: Range, keys: Range, make: Callable[..., NkiTensor]
+    ) -> NkiTensor:
         shape = (1, 1, 1) if self.mask is None else self.mask.shape
         by_row = shape[2] > 1 or self.band != Band()
-        where = ((b, shape[0] > 1), (head, shape[1] > 1), (start, by_row))
-        place = tuple(at if own else 0 for at, own in where)
+        where = zip((*head, rows[0]), (shape[0] > 1, shape[1] > 1, by_row), strict=True)
+        place = (*(at if own else 0 for at, own in where), *keys)
         if place not in self._kept:
             self._forget(place)
-            rows = count if by_row else min(self.queries, int(nl.tile_size.pmax))
-            self._kept[place] = self._make(place, rows)
-        whole = self._kept[place]
-        return Cover(whole.added[0:count, 0 : self.keys], whole.seen[0:count, 0:1])
+            count = rows[1] - rows[0] if by_row else min(self.queries, int(nl.tile_size.pmax))
+            self._kept[place] = make(place, count)
+        return self._kept[place][0 : rows[1] - rows[0], 0 : keys[1] - keys[0]]
 
     def _forget(self, place: tuple[int, ...]) -> None:
         """Tiles of other sequences and other queries are not needed again."""
@@ -108,50 +114,57 @@ class MaskTiles:
         for p in stale:
             del self._kept[p]
 
-    def _make(self, place: tuple[int, ...], rows: int) -> Cover:
-        banded = self.band != Band()
-        seen = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
-        if self.mask is not None and self.mask.dtype != nl.bool_:
-            added = cast(self._load(self.mask, place, rows), nl.float32)
-            if banded:
-                self.band.hide(added, place[2], 0)
-            _at_least(seen, added, LOWEST_FINITE)  # minus infinity is the only way to hide
-            nisa.tensor_scalar(dst=added, data=added, op0=nl.maximum, operand0=MASKED)
-            if banded:
-                self.band.hide(added, place[2], 0, HIDDEN)
-            return Cover(added, seen)
-        added = self._hidden_or_zero(place, rows)
-        if banded:
-            self.band.hide(added, place[2], 0, HIDDEN)
-        _at_least(seen, added, MASKED)
-        return Cover(added, seen)
+    def _predicate(self, place: tuple[int, ...], count: int) -> NkiTensor:
+        tile = self._load(place, count)
+        self.band.hide(tile, place[2], place[3], 0.0)
+        return tile
 
-    def _hidden_or_zero(self, place: tuple[int, ...], rows: int) -> NkiTensor:
-        added = nl.ndarray((rows, self.keys), dtype=nl.float32, buffer=nl.sbuf)
+    def _added(self, place: tuple[int, ...], count: int) -> NkiTensor:
+        added = nl.ndarray((count, place[4] - place[3]), dtype=nl.float32, buffer=nl.sbuf)
         if self.mask is None:
             nisa.memset(dst=added, value=0.0)
-            return added
-        tile = self._load(self.mask, place, rows)
-        nisa.tensor_scalar(
-            dst=added, data=tile, op0=nl.subtract, operand0=1.0, op1=nl.multiply,
-            operand1=-HIDDEN,
-        )  # fmt: skip
+        elif self.is_boolean:
+            nisa.tensor_scalar(
+                dst=added, data=self._load(place, count), op0=nl.subtract, operand0=1.0,
+                op1=nl.multiply, operand1=-HIDDEN,
+            )  # fmt: skip
+        else:
+            self._bounded(added, self._load(place, count))
+        self.band.hide(added, place[2], place[3], HIDDEN)
         return added
 
-    def _load(self, mask: NkiTensor, place: tuple[int, ...], rows: int) -> NkiTensor:
+    @staticmethod
+    def _bounded(added: NkiTensor, given: NkiTensor) -> None:
+        """Minus infinity becomes HIDDEN; other numbers are kept from falling below MASKED."""
+        lower = nl.ndarray(added.shape, dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_scalar(
+            dst=lower, data=given, op0=nl.less, operand0=LOWEST_FINITE, op1=nl.multiply,
+            operand1=HIDDEN - MASKED,
+        )  # fmt: skip
+        nisa.scalar_tensor_tensor(
+            dst=added, data=given, op0=nl.maximum, operand0=MASKED, op1=nl.add, operand1=lower
+        )
+
+    def _load(self, place: tuple[int, ...], count: int) -> NkiTensor:
+        mask = self.mask
+        assert mask is not None
+        keys = place[4] - place[3]
         steps = [s if n > 1 else 0 for s, n in zip(mask.strides, mask.shape, strict=True)]
         offset = sum(at * step for at, step in zip(place, steps, strict=False))
-        tile = nl.ndarray((rows, self.keys), dtype=mask.dtype, buffer=nl.sbuf)
-        view = mask.ap([[steps[2], rows], [steps[3], self.keys]], offset=offset)
-        nisa.dma_copy(dst=tile, src=view)
+        tile = nl.ndarray((count, keys), dtype=mask.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile, src=mask.ap([[steps[2], count], [steps[3], keys]], offset=offset))
         return tile
 
 
-def _at_least(seen: NkiTensor, added: NkiTensor, lowest: float) -> None:
-    """1 for rows with a number of at least ``lowest``, 0 for others."""
-    top = nl.ndarray(seen.shape, dtype=nl.float32, buffer=nl.sbuf)
-    nisa.tensor_reduce(dst=top, op=nl.maximum, data=added, axis=1)
-    nisa.tensor_scalar(dst=seen, data=top, op0=nl.greater_equal, operand0=lowest)
+@dataclass(frozen=True)
+class Form:
+    """What happens to the scores: scale, then cap * tanh(scores / cap), then mask and band."""
+
+    scale: float
+    soft_cap: float
+    band: Band
+    masks: MaskTiles | None
+    dtype: Any  # of what TensorE multiplies
 
 
-__all__ = ["Band", "Cover", "MaskTiles"]
+__all__ = ["HIDDEN", "MASKED", "UNSEEN", "Band", "Form", "MaskTiles", "Range"]
