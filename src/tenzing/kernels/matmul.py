@@ -46,14 +46,15 @@ def linear(
     residual: NkiTensor | None = None,
     out_dtype: Any = None,
     plan: Plan | None = None,
+    transpose_w: bool = False,
 ) -> NkiTensor:
     """``op(x @ w + bias) + residual``: x [rows, k], w [k, n], bias [n], residual [rows, n].
 
     The product runs in the dtype of ``w``; ``x`` is cast on chip. ``plan`` says how the product
-    is cut; without it the cut with the best estimate is taken.
+    is cut; without it the cut with the best estimate is taken. ``transpose_w``: w is [n, k].
     """
-    out = nl.ndarray((x.shape[0], w.shape[1]), dtype=out_dtype or x.dtype, buffer=nl.hbm)
-    left, right = Operand(x, False, w.dtype), Operand(w, True, w.dtype)
+    left, right = Operand(x, False, w.dtype), Operand(w, not transpose_w, w.dtype)
+    out = nl.ndarray((x.shape[0], right.width), dtype=out_dtype or x.dtype, buffer=nl.hbm)
     multiply(left, (right,), Finish(out, (bias,), op, residual), plan)
     return out
 

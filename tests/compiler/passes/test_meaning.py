@@ -11,17 +11,22 @@ from hypothesis import strategies as st
 from tenzing.compiler import ops
 from tenzing.compiler.graph import BOOL, F32, Array, Graph, GraphBuilder, Value
 from tenzing.compiler.passes import (
+    AddResiduals,
     Autocast,
     CommonSubexpressions,
     DeadCode,
     FoldConstants,
     FuseRows,
+    GateProducts,
     HoistPreparation,
     MatmulEpilogue,
     NarrowNumbers,
     Pipeline,
     RecogniseLinear,
+    RecogniseNorms,
+    ReshapeBeforeLinear,
     Simplify,
+    SplitLinear,
     SumsAsMatmul,
     WeightsForMatmul,
     default_pipeline,
@@ -168,7 +173,8 @@ EXACT: list[Pass] = [
     HoistPreparation(), Autocast("none"),
 ]  # fmt: skip
 CLOSE: list[Pass] = [
-    RecogniseLinear(), SumsAsMatmul(), WeightsForMatmul(), MatmulEpilogue(),
+    RecogniseLinear(), SumsAsMatmul(), WeightsForMatmul(), MatmulEpilogue(), RecogniseNorms(),
+    ReshapeBeforeLinear(), SplitLinear(), GateProducts(), AddResiduals(),
 ]  # fmt: skip
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from tenzing.compiler.graph import Node
 from tenzing.compiler.lowering.registry import as_rows, copied, device_dtype, lowers, unsupported
-from tenzing.kernels import attention, linear
+from tenzing.compiler.ops import DotGeneral, GatedLinear, Linear
+from tenzing.errors import KernelError
+from tenzing.kernels import attention, gated_linear, linear
 from tenzing.kernels.matmul import batched_matmul
 from tenzing.nki import NkiTensor
 from tenzing.nki import language as nl
@@ -21,12 +24,27 @@ ACTIVATIONS: Final[Mapping[str, Any]] = {
 
 @lowers("linear")
 def _linear(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
-    x, weight, *bias = inputs
-    if node.attrs["weight"] != "kn":
-        raise unsupported(node, "for a weight laid out [n, k]")
+    op = node.op
+    assert isinstance(op, Linear)
+    x, weight, bias, residual = op.parts(inputs)
     result = linear(
-        as_rows(x), weight, bias[0] if bias else None, ACTIVATIONS[node.attrs["activation"]],
-        None, device_dtype(node.output.dtype),
+        as_rows(x), weight, bias, ACTIVATIONS[op.activation],
+        None if residual is None else as_rows(residual), device_dtype(node.output.dtype),
+        transpose_w=op.weight == "nk",
+    )  # fmt: skip
+    return [result]
+
+
+@lowers("gated_linear")
+def _gated_linear(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
+    op = node.op
+    assert isinstance(op, GatedLinear)
+    if op.weight != "kn":
+        raise unsupported(node, "for a weight laid out [n, k]")
+    (x, gate, first), (_, up, second) = op.sides(inputs)
+    result = gated_linear(
+        as_rows(x), gate, up, ACTIVATIONS[op.activation], (first, second),
+        device_dtype(node.output.dtype),
     )  # fmt: skip
     return [result]
 
@@ -53,28 +71,29 @@ def _attention(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
 def _dot_general(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     """Any product as batches of matrices: strided views in, kernel per batch."""
     op = node.op
-    left, right = inputs
-    batch, contract = node.attrs["batch"], node.attrs["contract"]
+    assert isinstance(op, DotGeneral)
     sides = []
-    for side, x in enumerate((left, right)):
-        free = op.free(side, x.ndim)  # type: ignore[attr-defined]
-        groups = [batch[side], free, contract[side]]
-        if side == 1 and _keeps_order(x, [batch[1], contract[1], free]):
-            groups = [batch[1], contract[1], free]
-        sides.append((_three_dims(x, groups), groups[-1] is not free or side == 0))
-    (a, _), (b, transposed) = sides
-    result = batched_matmul(a, b, transposed, device_dtype(node.output.dtype))
-    return [result]
+    for side, x in enumerate(inputs):
+        sides.append(_matrices(x, op.batch[side], op.free(side, x.ndim), op.contract[side]))
+    (a, depth_first_a), (b, depth_first_b) = sides
+    dtype = device_dtype(node.output.dtype)
+    return [batched_matmul(a, b, not depth_first_b, dtype, depth_first_a)]
 
 
-def _keeps_order(x: NkiTensor, groups: list[tuple[int, ...]]) -> bool:
-    order = [d for group in groups for d in group]
-    return order == list(range(x.ndim))
+def _matrices(
+    x: NkiTensor, batch: tuple[int, ...], free: tuple[int, ...], contract: tuple[int, ...]
+) -> tuple[NkiTensor, bool]:
+    """[batch, free, contract] or [batch, contract, free], whichever needs no copy.
 
-
-def _three_dims(x: NkiTensor, groups: list[tuple[int, ...]]) -> NkiTensor:
-    order = [d for group in groups for d in group]
-    shape = tuple(math.prod(x.shape[d] for d in group) for group in groups)
-    if order == list(range(x.ndim)):
-        return x.reshape(shape)
-    return copied(x.permute(order)).reshape(shape)
+    Also whether the contraction comes first.
+    """
+    for groups in ((batch, contract, free), (batch, free, contract)):
+        shape = tuple(math.prod(x.shape[d] for d in group) for group in groups)
+        view = x.permute([d for group in groups for d in group])
+        if shape[-1] > 1 and view.strides[-1] != 1:
+            continue  # the DMA would move single elements
+        with suppress(KernelError):
+            return view.reshape(shape), groups[1] is contract
+    order = [d for group in (batch, free, contract) for d in group]
+    shape = tuple(math.prod(x.shape[d] for d in group) for group in (batch, free, contract))
+    return copied(x.permute(order)).reshape(shape), False

@@ -4,7 +4,7 @@ from tenzing.compiler.graph import OPS, Op
 from tenzing.compiler.ops.activation import Activation, Erf, Gelu, Relu, Silu, Softplus, splat_like
 from tenzing.compiler.ops.attention import Attention, AttentionShape
 from tenzing.compiler.ops.bits import ShiftLeft, ShiftRightArithmetic, ShiftRightLogical
-from tenzing.compiler.ops.contraction import EPILOGUES, DotGeneral, Linear
+from tenzing.compiler.ops.contraction import EPILOGUES, DotGeneral, GatedLinear, Linear
 from tenzing.compiler.ops.elementwise import (
     Abs,
     Add,
@@ -114,6 +114,7 @@ __all__ = [
     "ExponentialMinusOne",
     "Floor",
     "Fused",
+    "GatedLinear",
     "Gather",
     "Gelu",
     "Iota",

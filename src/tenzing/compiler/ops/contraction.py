@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,15 @@ from tenzing.compiler.graph import (
     is_float,
 )
 from tenzing.compiler.ops.activation import Activation, Gelu, Relu, Silu
-from tenzing.compiler.ops.elementwise import Add, Convert, Logistic, Tanh, expect_count, narrow
+from tenzing.compiler.ops.elementwise import (
+    Add,
+    Convert,
+    Logistic,
+    Multiply,
+    Tanh,
+    expect_count,
+    narrow,
+)
 from tenzing.compiler.ops.shape import BroadcastInDim, check_dim
 
 EPILOGUES: Final[Mapping[str, Activation | Tanh | Logistic]] = {
@@ -35,7 +43,8 @@ EPILOGUES: Final[Mapping[str, Activation | Tanh | Logistic]] = {
 }
 
 MATRIX_RANK: Final = 2
-BIAS: Final = 2  # position of the optional bias among the inputs of a linear
+GATED_INPUTS: Final = 3  # of a gated linear without biases
+T = TypeVar("T")
 
 
 def accumulate(array: Array) -> Array:
@@ -106,78 +115,166 @@ class DotGeneral(Op, name="dot_general"):
 
 @dataclass(frozen=True)
 class Linear(Op, name="linear"):
-    """activation(x @ W + bias): inputs are (x [..., K], W, optional bias [N]).
+    """activation(x @ W + bias) + residual: inputs are (x [..., K], W, optional bias [N]).
 
-    ``weight`` says how W lies in memory: "nk" as PyTorch stores it or "kn".
+    ``weight`` says how W lies in memory: "nk" as PyTorch stores it or "kn". With ``residual`` the
+    last input is added to the result, which has its shape.
+    """
+
+    weight: str = "nk"
+    activation: str = ""
+    out_dtype: np.dtype[Any] | None = None
+    residual: bool = False
+
+    def parts(self, inputs: Sequence[T]) -> tuple[T, T, T | None, T | None]:
+        """x, W, bias and residual; None for the absent."""
+        x, weight, *rest = inputs
+        added = rest.pop() if self.residual and rest else None
+        return x, weight, rest[0] if rest else None, added
+
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        """x's leading dims, then N."""
+        low = 2 + self.residual
+        expect_count(self.name, inputs, low, low + 1)
+        x, weight, bias, residual = self.parts(inputs)
+        out = _product_type(self.name, self.weight, self.activation, x, weight, bias)
+        out = out.with_dtype(self.out_dtype or x.dtype)
+        if residual is not None and residual.shape != out.shape:
+            raise GraphError("linear residual", got=residual, allowed=f"{list(out.shape)}")
+        return (out,)
+
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        """Matmul, bias, activation and residual in float32, rounded once."""
+        x, weight, bias, residual = self.parts(inputs)
+        total = _product(self.weight, self.activation, x, weight, bias)
+        if residual is not None:
+            total = total + accumulate(residual)
+        return (narrow(total, self.out_dtype or x.dtype),)
+
+    def arithmetic(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Work:
+        """Two operations per product, one per element added, the activation's own."""
+        _, _, bias, residual = self.parts(inputs)
+        added = (bias is not None) + (residual is not None)
+        work = _product_work(self.activation, inputs[0], outputs)
+        return work + Work(vector_ops=added * outputs[0].elements)
+
+    def decompose(self, builder: GraphBuilder, *inputs: Value) -> tuple[Value, ...]:
+        """dot_general in float32, add of the broadcast bias, activation, residual, convert."""
+        x, weight, bias, residual = self.parts(inputs)
+        dtype = self.out_dtype or x.dtype
+        wide = F32 if dtype.itemsize < F32.itemsize else dtype
+        total = _product_nodes(builder, self, wide, x, weight, bias)
+        if residual is not None:
+            total = builder.add(Add(), total, _as_dtype(builder, residual, wide))
+        return (_as_dtype(builder, total, dtype),)
+
+    def ending(self, activation: str) -> Linear:
+        """The same layer with an activation."""
+        return replace(self, activation=activation)
+
+
+@dataclass(frozen=True)
+class GatedLinear(Op, name="gated_linear"):
+    """activation(x @ G + g) * (x @ U + u): inputs are (x [..., K], G, U, optional biases g and u).
+
+    The first half of a gated MLP (SwiGLU, GeGLU). ``weight`` as in ``linear``.
     """
 
     weight: str = "nk"
     activation: str = ""
     out_dtype: np.dtype[Any] | None = None
 
+    def sides(self, inputs: Sequence[T]) -> tuple[tuple[T, T, T | None], tuple[T, T, T | None]]:
+        """x, weight and bias of the gate and of what it gates."""
+        x, gate, up, *biases = inputs
+        first, second = biases or (None, None)
+        return (x, gate, first), (x, up, second)
+
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         """x's leading dims, then N."""
-        expect_count(self.name, inputs, 2, 3)
-        x, weight = inputs[:2]
-        if self.activation and self.activation not in EPILOGUES:
-            raise GraphError("linear activation", got=self.activation, allowed=list(EPILOGUES))
-        if weight.rank != MATRIX_RANK or x.rank < 1 or weight.dtype != x.dtype:
-            raise GraphError(
-                "linear needs x [..., K] and a matrix of one dtype", got=f"{x} and {weight}"
-            )
-        depth, width = weight.shape[::-1] if self.weight == "nk" else weight.shape
-        if x.shape[-1] != depth:
-            raise GraphError(
-                "linear: the last dim of x is not the weight's K",
-                got=x,
-                allowed=f"[..., {depth}] for a weight {weight} ({self.weight})",
-            )
-        out = TensorType((*x.shape[:-1], width), self.out_dtype or x.dtype)
-        if len(inputs) > BIAS and inputs[BIAS].shape != (width,):
-            raise GraphError("linear bias", got=inputs[BIAS], allowed=f"[{width}]")
-        return (out,)
+        expect_count(self.name, inputs, 3, 5)
+        gate, up = self.sides(inputs)
+        out = _product_type(self.name, self.weight, self.activation, *gate)
+        other = _product_type(self.name, self.weight, "", *up)
+        if out.shape != other.shape:
+            raise GraphError("gated_linear: gate and product differ", got=f"{out} and {other}")
+        return (out.with_dtype(self.out_dtype or inputs[0].dtype),)
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
-        """Matmul, bias and activation in float32, rounded once."""
-        x, weight = inputs[:2]
-        dtype = self.out_dtype or x.dtype
-        matrix = accumulate(weight.T if self.weight == "nk" else weight)
-        total = np.matmul(accumulate(x), matrix)
-        if len(inputs) > BIAS:
-            total = total + accumulate(inputs[BIAS])
-        if self.activation:
-            (total,) = EPILOGUES[self.activation].reference(total)
-        return (narrow(total, dtype),)
+        """Both products, the activation and their product in float32, rounded once."""
+        gate, up = self.sides(inputs)
+        left = _product(self.weight, self.activation, *gate)
+        right = _product(self.weight, "", *up)
+        return (narrow(left * right, self.out_dtype or inputs[0].dtype),)
 
     def arithmetic(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Work:
-        """Two operations per product, one per biased element, the activation's own."""
-        count = outputs[0].elements
-        work = Work(
-            matmul_flops=2 * inputs[0].shape[-1] * count,
-            vector_ops=count if len(inputs) > BIAS else 0,
-        )
-        if self.activation:
-            work += EPILOGUES[self.activation].arithmetic(outputs, outputs)
-        return work
+        """That of two linears and one multiplication per element."""
+        biased = len(inputs) > GATED_INPUTS
+        work = _product_work(self.activation, inputs[0], outputs)
+        work += _product_work("", inputs[0], outputs)
+        return work + Work(vector_ops=(1 + 2 * biased) * outputs[0].elements)
 
     def decompose(self, builder: GraphBuilder, *inputs: Value) -> tuple[Value, ...]:
-        """dot_general in float32, add of the broadcast bias, activation, convert."""
-        x, weight = inputs[:2]
-        dtype = self.out_dtype or x.dtype
+        """Two linears in float32, their product, convert."""
+        gate, up = self.sides(inputs)
+        dtype = self.out_dtype or inputs[0].dtype
         wide = F32 if dtype.itemsize < F32.itemsize else dtype
-        contract = ((len(x.shape) - 1,), (1 if self.weight == "nk" else 0,))
-        total = builder.add(DotGeneral(((), ()), contract, wide), x, weight)
-        if len(inputs) > BIAS:
-            bias = inputs[BIAS]
-            if bias.dtype != wide:
-                bias = builder.add(Convert(wide), bias)
-            last = len(total.shape) - 1
-            stretched = builder.add(BroadcastInDim(total.shape, (last,)), bias)
-            total = builder.add(Add(), total, stretched)
-        if self.activation:
-            total = builder.add(EPILOGUES[self.activation], total)
-        return (total if dtype == wide else builder.add(Convert(dtype), total),)
+        one = Linear(self.weight, self.activation, wide)
+        left = builder.add(one, *(v for v in gate if v is not None))
+        right = builder.add(one.ending(""), *(v for v in up if v is not None))
+        return (_as_dtype(builder, builder.add(Multiply(), left, right), dtype),)
 
-    def ending(self, activation: str) -> Linear:
-        """The same layer with an activation."""
-        return replace(self, activation=activation)
+
+def _product_type(
+    name: str, layout: str, activation: str, x: TensorType, weight: TensorType,
+    bias: TensorType | None,
+) -> TensorType:  # fmt: skip
+    """Type of ``x @ W``, checked; in x's dtype."""
+    if activation and activation not in EPILOGUES:
+        raise GraphError(f"{name} activation", got=activation, allowed=list(EPILOGUES))
+    if weight.rank != MATRIX_RANK or x.rank < 1 or weight.dtype != x.dtype:
+        raise GraphError(
+            f"{name} needs x [..., K] and a matrix of one dtype", got=f"{x} and {weight}"
+        )
+    depth, width = weight.shape[::-1] if layout == "nk" else weight.shape
+    if x.shape[-1] != depth:
+        raise GraphError(
+            f"{name}: the last dim of x is not the weight's K",
+            got=x,
+            allowed=f"[..., {depth}] for a weight {weight} ({layout})",
+        )
+    if bias is not None and bias.shape != (width,):
+        raise GraphError(f"{name} bias", got=bias, allowed=f"[{width}]")
+    return TensorType((*x.shape[:-1], width), x.dtype)
+
+
+def _product(layout: str, activation: str, x: Array, weight: Array, bias: Array | None) -> Array:
+    """activation(x @ W + bias) in float32."""
+    total: Array = np.matmul(accumulate(x), accumulate(weight.T if layout == "nk" else weight))
+    if bias is not None:
+        total = total + accumulate(bias)
+    if activation:
+        (total,) = EPILOGUES[activation].reference(total)
+    return total
+
+
+def _product_work(activation: str, x: TensorType, outputs: Sequence[TensorType]) -> Work:
+    work = Work(matmul_flops=2 * x.shape[-1] * outputs[0].elements)
+    return work + EPILOGUES[activation].arithmetic(outputs, outputs) if activation else work
+
+
+def _product_nodes(
+    builder: GraphBuilder, op: Linear, wide: np.dtype[Any], x: Value, weight: Value,
+    bias: Value | None,
+) -> Value:  # fmt: skip
+    contract = ((len(x.shape) - 1,), (1 if op.weight == "nk" else 0,))
+    total = builder.add(DotGeneral(((), ()), contract, wide), x, weight)
+    if bias is not None:
+        last = len(total.shape) - 1
+        row = _as_dtype(builder, bias, wide)
+        total = builder.add(Add(), total, builder.add(BroadcastInDim(total.shape, (last,)), row))
+    return builder.add(EPILOGUES[op.activation], total) if op.activation else total
+
+
+def _as_dtype(builder: GraphBuilder, value: Value, dtype: np.dtype[Any]) -> Value:
+    return value if value.dtype == dtype else builder.add(Convert(dtype), value)

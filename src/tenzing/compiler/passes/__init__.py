@@ -8,16 +8,25 @@ from tenzing.compiler.passes.experts import RecogniseExperts, SortByExpert
 from tenzing.compiler.passes.fusion import FuseRows
 from tenzing.compiler.passes.layout import PackHeads, SumsAsMatmul, WeightsForMatmul
 from tenzing.compiler.passes.legalise import Autocast, NarrowNumbers
+from tenzing.compiler.passes.linears import (
+    AddResiduals,
+    GateProducts,
+    ReshapeBeforeLinear,
+    SplitLinear,
+)
+from tenzing.compiler.passes.norms import RecogniseNorms
 from tenzing.compiler.passes.pipeline import Pass, Pipeline, Step
 from tenzing.compiler.passes.preparation import HoistPreparation
 from tenzing.compiler.passes.rolling import JoinIterations, RollRecurrences
 
 __all__ = [
+    "AddResiduals",
     "Autocast",
     "CommonSubexpressions",
     "DeadCode",
     "FoldConstants",
     "FuseRows",
+    "GateProducts",
     "HoistPreparation",
     "JoinIterations",
     "MatmulEpilogue",
@@ -27,10 +36,13 @@ __all__ = [
     "Pipeline",
     "RecogniseExperts",
     "RecogniseLinear",
+    "RecogniseNorms",
+    "ReshapeBeforeLinear",
     "RollRecurrences",
     "Simplify",
     "Step",
     "SortByExpert",
+    "SplitLinear",
     "SumsAsMatmul",
     "WeightsForMatmul",
     "default_pipeline",
@@ -50,6 +62,8 @@ def default_pipeline(autocast: str = "none") -> Pipeline:
             RollRecurrences(),
             JoinIterations(),
             *tidy,
+            RecogniseNorms(),
+            DeadCode(),
             RecogniseExperts(),
             DeadCode(),
             RecogniseLinear(),
@@ -62,7 +76,18 @@ def default_pipeline(autocast: str = "none") -> Pipeline:
             DeadCode(),
             SortByExpert(),
             *tidy,
+            ReshapeBeforeLinear(),
+            *tidy,
+            SplitLinear(),
+            *tidy,
             MatmulEpilogue(),
+            DeadCode(),
+            GateProducts(),
+            DeadCode(),
+            AddResiduals(),
+            DeadCode(),
+            MatmulEpilogue(),
+            DeadCode(),
             HoistPreparation(),
             *tidy,
             FuseRows(),

@@ -14,12 +14,20 @@ from tenzing.compiler.ops import (
     DotGeneral,
     ExpertBlocks,
     ExpertLinear,
+    GatedLinear,
     Linear,
 )
 from tenzing.compiler.passes.pipeline import Pass
 
 MATRIX_RANK = 2
-ROUNDING = (Linear, DotGeneral, Attention, ExpertLinear, ExpertBlocks)  # have an out_dtype
+ROUNDING = (
+    Linear,
+    GatedLinear,
+    DotGeneral,
+    Attention,
+    ExpertLinear,
+    ExpertBlocks,
+)  # have an out_dtype
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ def _joined(
     if isinstance(node.op, Convert) and isinstance(before.op, ROUNDING):
         rounded = replace(before.op, out_dtype=node.op.dtype)
         return builder.emit(rounded, *before.inputs) if is_float(node.op.dtype) else None
-    if not isinstance(before.op, Linear) or before.op.activation:
+    if not isinstance(before.op, Linear) or before.op.activation or before.op.residual:
         return None
     return _with_activation(builder, node, before) or _with_bias(builder, before, node, others)
 

@@ -1,0 +1,223 @@
+"""Puts norms and softmax back together where a model spells them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tenzing.compiler.graph import Graph, GraphBuilder, Node, Op, Value, is_float, rewrite
+from tenzing.compiler.ops import (
+    Add,
+    BroadcastInDim,
+    Constant,
+    Divide,
+    Exponential,
+    LayerNorm,
+    Multiply,
+    Power,
+    Reduce,
+    Reshape,
+    RmsNorm,
+    Rsqrt,
+    Softmax,
+    Sqrt,
+    Subtract,
+)
+from tenzing.compiler.passes.pipeline import Pass
+
+RMS_VECTORS: Final = 1  # a weight
+LAYER_VECTORS: Final = 2  # a weight and a bias
+
+
+@dataclass(frozen=True)
+class RecogniseNorms(Pass):
+    """Spelled-out row statistics become ``rms_norm``, ``layer_norm`` and ``softmax``.
+
+    ``x * rsqrt(mean(x * x) + e)`` is an RMS norm; of ``x - mean(x)`` it is a layer norm. A weight
+    or bias row that follows, also one like ``1 + weight``, joins it.
+    """
+
+    requires = frozenset({"live"})
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+        users = graph.users()
+        returned = set(graph.outputs)
+
+        def private(value: Value) -> bool:
+            return len(users.get(value, ())) == 1 and value not in returned
+
+        def rule(
+            builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+        ) -> tuple[Value, ...] | None:
+            found = _normalised(builder, node, inputs) or _softmax(builder, node, inputs)
+            if found is not None or len(inputs) != 2:  # noqa: PLR2004 - a pair
+                return found
+            for old, value, other in zip(node.inputs, inputs, inputs[::-1], strict=True):
+                if private(old):
+                    found = found or _with_vector(builder, node.op, value, other)
+            return found
+
+        return rewrite(graph, rule)
+
+
+def _normalised(
+    builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+) -> tuple[Value, ...] | None:
+    """``x * 1 / rms(x)`` or ``x / rms(x)``."""
+    if not isinstance(node.op, Multiply | Divide) or not is_float(inputs[0].dtype):
+        return None
+    sides = [inputs] if isinstance(node.op, Divide) else [inputs, inputs[::-1]]
+    for x, scale in sides:
+        row = _source(builder, scale)
+        maker = builder.maker(row)
+        wanted = Sqrt if isinstance(node.op, Divide) else Rsqrt
+        if maker is None or not isinstance(maker.op, wanted):
+            continue
+        epsilon = _mean_square_epsilon(builder, maker.inputs[0], x)
+        if epsilon is None:
+            continue
+        centred = _uncentred(builder, x)
+        if centred is not None:
+            return builder.emit(LayerNorm(epsilon), centred)
+        return builder.emit(RmsNorm(epsilon), x)
+    return None
+
+
+def _mean_square_epsilon(builder: GraphBuilder, value: Value, x: Value) -> float | None:
+    """``e`` when the value is ``mean(x * x) + e``."""
+    maker = builder.maker(_source(builder, value))
+    if maker is None or not isinstance(maker.op, Add):
+        return None
+    for mean, constant in (maker.inputs, maker.inputs[::-1]):
+        epsilon = _number(builder, constant)
+        square = _mean_of(builder, mean)
+        if epsilon is not None and square is not None and _is_square(builder, square, x):
+            return epsilon
+    return None
+
+
+def _is_square(builder: GraphBuilder, value: Value, x: Value) -> bool:
+    maker = builder.maker(value)
+    if maker is None or maker.inputs[0] != x:
+        return False
+    if isinstance(maker.op, Multiply):
+        return maker.inputs[1] == x
+    return isinstance(maker.op, Power) and _number(builder, maker.inputs[1]) == 2.0  # noqa: PLR2004
+
+
+def _mean_of(builder: GraphBuilder, value: Value) -> Value | None:
+    """``y`` when the value is the mean of y along its last dim, in any spelling."""
+    maker = builder.maker(_source(builder, value))
+    if maker is None or not isinstance(maker.op, Multiply | Divide):
+        return None
+    total = builder.maker(_source(builder, maker.inputs[0]))
+    factor = _number(builder, maker.inputs[1])
+    if total is None or factor is None or not _sums_last(total):
+        return None
+    count = total.inputs[0].shape[-1]
+    mean = factor == count if isinstance(maker.op, Divide) else factor == _as(value, 1.0 / count)
+    return total.inputs[0] if mean else None
+
+
+def _as(value: Value, number: float) -> float:
+    """The number as the value's dtype holds it."""
+    return float(value.dtype.type(number))
+
+
+def _sums_last(node: Node, kind: str = "add") -> bool:
+    rank = len(node.inputs[0].shape) if node.inputs else 0
+    return isinstance(node.op, Reduce) and node.op.kind == kind and node.op.dims == (rank - 1,)
+
+
+def _uncentred(builder: GraphBuilder, value: Value) -> Value | None:
+    """``x`` when the value is ``x - mean(x)``."""
+    maker = builder.maker(value)
+    if maker is None or not isinstance(maker.op, Subtract):
+        return None
+    x, mean = maker.inputs
+    return x if _mean_of(builder, mean) == x else None
+
+
+def _softmax(
+    builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+) -> tuple[Value, ...] | None:
+    """``exp(x - max(x)) / sum(...)``."""
+    if not isinstance(node.op, Divide):
+        return None
+    power, total = builder.maker(inputs[0]), builder.maker(_source(builder, inputs[1]))
+    if power is None or total is None or not isinstance(power.op, Exponential):
+        return None
+    if not _sums_last(total) or total.inputs[0] != inputs[0]:
+        return None
+    shifted = builder.maker(power.inputs[0])
+    if shifted is None or not isinstance(shifted.op, Subtract):
+        return None
+    x, top = shifted.inputs
+    highest = builder.maker(_source(builder, top))
+    if highest is None or not _sums_last(highest, "maximum") or highest.inputs[0] != x:
+        return None
+    return builder.emit(Softmax(), x)
+
+
+def _with_vector(
+    builder: GraphBuilder, op: Op, value: Value, other: Value
+) -> tuple[Value, ...] | None:
+    """A weight joins a norm without one; then a bias joins a layer norm."""
+    norm = builder.maker(value)
+    if norm is None or not isinstance(norm.op, RmsNorm | LayerNorm):
+        return None
+    held = len(norm.inputs) - 1
+    wanted = {0: Multiply, 1: Add}.get(held)
+    most = RMS_VECTORS if isinstance(norm.op, RmsNorm) else LAYER_VECTORS
+    if wanted is None or not isinstance(op, wanted) or held >= most:
+        return None
+    vector = _last_dim_row(builder, other)
+    if vector is None or vector.dtype != value.dtype:
+        return None
+    return builder.emit(replace(norm.op), *norm.inputs, vector)
+
+
+def _last_dim_row(builder: GraphBuilder, value: Value) -> Value | None:
+    """The [C] value that is repeated over all leading dims."""
+    maker = builder.maker(value)
+    if maker is None or not isinstance(maker.op, BroadcastInDim):
+        return None
+    source, rank = maker.inputs[0], len(value.shape)
+    if source.shape == value.shape[-1:] and maker.op.dims == (rank - 1,):
+        return source
+    ones = all(size == 1 for size in source.shape[:-1])
+    if ones and source.shape[-1:] == value.shape[-1:] and maker.op.dims[-1] == rank - 1:
+        return builder.add(Reshape(value.shape[-1:]), source)
+    return None
+
+
+def _source(builder: GraphBuilder, value: Value) -> Value:
+    """What a value of one number per row repeats along the last dim, or holds as [..., 1]."""
+    maker = builder.maker(value)
+    while maker is not None and _keeps_rows(maker):
+        value = maker.inputs[0]
+        maker = builder.maker(value)
+    return value
+
+
+def _keeps_rows(node: Node) -> bool:
+    """A broadcast along the last dim alone, or a reshape that adds or drops a last dim of one."""
+    target = node.outputs[0].shape
+    if isinstance(node.op, BroadcastInDim):
+        source = node.inputs[0].shape
+        dims = tuple(range(len(source)))
+        return node.op.dims == dims and source in (target[:-1], (*target[:-1], 1))
+    if isinstance(node.op, Reshape):
+        source = node.inputs[0].shape
+        return source == (*target, 1) or target == (*source, 1)
+    return False
+
+
+def _number(builder: GraphBuilder, value: Value) -> float | None:
+    maker = builder.maker(value)
+    while maker is not None and isinstance(maker.op, BroadcastInDim | Reshape):
+        maker = builder.maker(maker.inputs[0])
+    if maker is None or not isinstance(maker.op, Constant) or not maker.op.is_splat:
+        return None
+    return float(maker.op.number)
