@@ -132,6 +132,30 @@ INTEGERS = {
 }  # fmt: skip
 
 
+def turned(x: Any) -> Any:
+    """Pairs of x multiplied by unit complex numbers, as rotary embeddings do."""
+    pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
+    angles = torch.arange(pairs.shape[-1]) * 0.3
+    turns = torch.polar(torch.ones_like(angles), angles)
+    return torch.view_as_real(pairs * turns[None]).flatten(-2)
+
+
+COMPLEX = {
+    "rotary": turned,
+    "parts": lambda x: torch.complex(x, x * 2).conj().unsqueeze(0)[0].imag,
+    "size": lambda x: torch.complex(x, x.flip(0)).abs(),
+    "fft": lambda x: torch.fft.fft(x).real, "fftn": lambda x: torch.fft.fftn(x).imag,
+    "fft_ortho": lambda x: torch.fft.fft(x, norm="ortho").imag,
+    "rfft_back": lambda x: torch.fft.irfft(torch.fft.rfft(x) * 2, n=x.shape[-1]),
+    "ifft": lambda x: torch.fft.ifft(torch.fft.fft2(x)).real,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 6)])
+def test_complex_numbers(shape: tuple[int, ...]) -> None:
+    agree(COMPLEX, draw(*shape))
+
+
 def flat(functions: dict[str, Function]) -> dict[str, Function]:
     """Functions whose results are flat tuples."""
 

@@ -217,8 +217,8 @@ class GraphReader:
     def _argument(self, value: Any) -> Any:
         if value in self.known:
             return self.known[value]
-        if isinstance(value, self.torch.dtype):
-            return numpy_dtype(value)
+        if isinstance(value, self.torch.dtype):  # complex numbers are pairs of real ones
+            return numpy_dtype(value.to_real() if value.is_complex else value)
         if isinstance(value, list | tuple):
             return [self._argument(item) for item in value]
         return value
@@ -306,7 +306,9 @@ def _is_fake(torch: Any, tensor: Any) -> bool:
 def _result_type(node: Any) -> TensorType:
     value = node.meta.get("val")
     first = value[0] if isinstance(value, list | tuple) and value else value
-    return tensor_type(first) if hasattr(first, "shape") else TensorType((), np.dtype(np.float32))
+    if not hasattr(first, "shape"):
+        return TensorType((), np.dtype(np.float32))
+    return tensor_type(first.real if first.is_complex() else first)
 
 
 def _used_outputs(node: Any) -> frozenset[int]:

@@ -84,6 +84,7 @@ for _name, _op in _BINARY.items():
     aten(f"{_name}.Tensor", f"{_name}.Scalar")(_binary(_op))
 for _direction in ("eq", "ne", "lt", "le", "gt", "ge"):
     aten(f"{_direction}.Tensor", f"{_direction}.Scalar")(_comparison(_direction))
+aten("_neg_view.default")(_unary(ops.Negate()))
 aten("maximum.default")(_binary(ops.Maximum()))
 aten("minimum.default")(_binary(ops.Minimum()))
 aten("pow.Tensor_Tensor", "pow.Scalar")(_binary(ops.Power()))

@@ -14,13 +14,24 @@ from tenzing.compiler.ops import BroadcastInDim, Constant, Convert, Reshape, Tra
 from tenzing.errors import UnsupportedOp
 
 Number = bool | int | float
+
+
+@dataclass(frozen=True)
+class Complex:
+    """A complex tensor: the graph has real values only."""
+
+    real: Value
+    imaginary: Value
+
+
 Argument = Any  # Value, number, dtype, string, None, or a list of these
-Result = Value | tuple[Value | None, ...] | None
+Result = Value | tuple[Value | None, ...] | Complex | None
 Rule = Callable[..., Result]
 RuleT = TypeVar("RuleT", bound=Rule)
 
 SCALAR: Final = TensorType((), F32)
 RULES: Final[dict[str, Rule]] = {}
+COMPLEX_RULES: Final[dict[str, Rule]] = {}  # where an argument is complex
 
 # Arguments that say where or how a tensor lies in memory, which a graph does not.
 IGNORED_ARGUMENTS: Final = frozenset(
@@ -36,6 +47,19 @@ def aten(*overloads: str) -> Callable[[RuleT], RuleT]:
             if overload in RULES:
                 raise GraphError("ATen rule registered twice", got=overload)
             RULES[overload] = rule
+        return rule
+
+    return register
+
+
+def complex_rule(*overloads: str) -> Callable[[RuleT], RuleT]:
+    """Register a rule for calls of overloads with a complex argument."""
+
+    def register(rule: RuleT) -> RuleT:
+        for overload in overloads:
+            if overload in COMPLEX_RULES:
+                raise GraphError("complex rule registered twice", got=overload)
+            COMPLEX_RULES[overload] = rule
         return rule
 
     return register
@@ -58,9 +82,7 @@ class Translator:
     def call(self, overload: str, arguments: Sequence[Argument], named: dict[str, Any]) -> Result:
         """Apply the rule of ``overload``; UnsupportedOp names it when there is none."""
         self.overload = overload
-        rule = RULES.get(overload)
-        if rule is None:
-            raise self.unsupported(f"PyTorch operation aten.{overload} has no rule")
+        rule = self._rule(overload, arguments)
         kept = {k: v for k, v in named.items() if k not in IGNORED_ARGUMENTS}
         try:
             return rule(self, *arguments, **kept)
@@ -70,6 +92,16 @@ class Translator:
             raise self.unsupported(
                 f"aten.{overload} is called in an unknown way: {error}"
             ) from None
+
+    def _rule(self, overload: str, arguments: Sequence[Argument]) -> Rule:
+        flat = [i for a in arguments for i in (a if isinstance(a, list) else [a])]
+        if any(isinstance(a, Complex) for a in flat):
+            rule, kind = COMPLEX_RULES.get(overload), " of complex numbers"
+        else:
+            rule, kind = RULES.get(overload), ""
+        if rule is None:
+            raise self.unsupported(f"PyTorch operation aten.{overload}{kind} has no rule")
+        return rule
 
     def unsupported(self, what: str, *, got: object = None, next_step: str = "") -> UnsupportedOp:
         """An error that names the overload's module path and source line."""
