@@ -1,7 +1,7 @@
 """Meaning of PyTorch's ATen overloads in our graph IR; needs no framework to be installed."""
 
-from tenzing.compiler.frontends.aten import complex as complex_numbers  # noqa: F401  (last: it builds on the others)
 from tenzing.compiler.frontends.aten import (  # noqa: F401  (importing fills the table)
+    complex,
     contraction,
     creation,
     elementwise,

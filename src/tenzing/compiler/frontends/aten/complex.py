@@ -37,10 +37,11 @@ BY_SIZE: Final = 2
 NORMAL_POWER: Final = {0: 0.0, UNITARY: -0.5, BY_SIZE: -1.0}
 
 
-def part_by_part(rule: Callable[..., Any]) -> Callable[..., Any]:
+def part_by_part(overload: str) -> Callable[..., Any]:
     """The rule of a real operation applied to real and imaginary parts."""
 
     def both(t: Translator, *arguments: Any, **named: Any) -> Any:
+        rule: Callable[..., Any] = RULES[overload]
         real, imaginary = (  # two values, or two lists of them
             rule(t, *(_part(a, side) for a in arguments), **named) for side in ("real", "imaginary")
         )
@@ -60,7 +61,7 @@ def _part(argument: Any, side: str) -> Any:
 
 
 for _name in PART_BY_PART:
-    complex_rule(_name)(part_by_part(RULES[_name]))
+    complex_rule(_name)(part_by_part(_name))
 
 
 @complex_rule("_assert_tensor_metadata.default")
