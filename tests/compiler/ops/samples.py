@@ -72,6 +72,28 @@ def _movement() -> list[Sample]:
     ]
 
 
+def _windows() -> list[Sample]:
+    x, kernel = floats(2, 4, 7, 6), floats(6, 2, 3, 2)
+    plain = ops.Window.of((2, 1), (1, 0))
+    spread = ops.Window((1, 1), ((2, 1), (-1, 2)), (1, 2), (2, 1))
+    line, taps = floats(2, 3, 9), floats(3, 1, 4)
+    pooled = ops.Window((2, 2), ((1, 0), (0, 1)), (1, 1), (1, 1))
+    largest = ops.ReduceWindow("maximum", (3, 2), pooled)
+    (best,) = largest.reference(x)
+    return [
+        (ops.Convolution(plain, 2), (x, kernel)),
+        (
+            ops.Convolution(plain, 2, out_dtype=F32),
+            (x.astype(BF16), kernel.astype(BF16), x[0, 0, 0]),
+        ),
+        (ops.Convolution(spread, 2, "io"), (x, kernel.transpose(2, 3, 1, 0).copy())),
+        (ops.Convolution(ops.Window.of((1,), (3,)), 3), (line, taps, floats(3))),
+        (largest, (x,)),
+        (ops.ReduceWindow("add", (2,), ops.Window.of((1,), (1,))), (line,)),
+        (ops.SelectAndScatter((3, 2), pooled), (x, best + 1)),
+    ]
+
+
 def _experts() -> list[Sample]:
     x, stack = floats(6, 4), floats(3, 4, 5)
     chosen = np.array([2, 0, 2, 2, 0, 2])
@@ -185,6 +207,7 @@ def all_samples() -> list[Sample]:
     """Every sample."""
     parts = (
         _elementwise(), _movement(), _indexing(), _rows(), _products(), _fused(), _experts(),
+        _windows(),
     )  # fmt: skip
     return [sample for part in parts for sample in part]
 

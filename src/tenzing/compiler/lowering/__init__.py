@@ -15,6 +15,7 @@ from tenzing.compiler.lowering import (
     products,
     rowwise,
     scans,
+    windows,
 )
 from tenzing.compiler.lowering.program import Progress, lower_graph
 from tenzing.compiler.lowering.registry import RULES, device_dtype, lowers, unsupported
@@ -35,4 +36,5 @@ __all__ = [
     "rowwise",
     "scans",
     "unsupported",
+    "windows",
 ]

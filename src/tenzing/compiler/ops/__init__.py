@@ -79,6 +79,7 @@ from tenzing.compiler.ops.shape import (
     Slice,
     Transpose,
 )
+from tenzing.compiler.ops.window import Convolution, ReduceWindow, SelectAndScatter, Window
 
 __all__ = [
     "EPILOGUES",
@@ -98,6 +99,7 @@ __all__ = [
     "Compare",
     "Concatenate",
     "Constant",
+    "Convolution",
     "Convert",
     "Cosine",
     "Cumulative",
@@ -134,6 +136,7 @@ __all__ = [
     "Pad",
     "Power",
     "Reduce",
+    "ReduceWindow",
     "Relu",
     "Remainder",
     "Reshape",
@@ -144,6 +147,7 @@ __all__ = [
     "Rsqrt",
     "Scatter",
     "Select",
+    "SelectAndScatter",
     "ShiftLeft",
     "ShiftRightArithmetic",
     "ShiftRightLogical",
@@ -161,6 +165,7 @@ __all__ = [
     "Tanh",
     "TopK",
     "Transpose",
+    "Window",
     "Xor",
     "block_count",
     "splat_like",

@@ -18,6 +18,11 @@ from tenzing.compiler.passes.norms import RecogniseNorms
 from tenzing.compiler.passes.pipeline import Pass, Pipeline, Step
 from tenzing.compiler.passes.preparation import HoistPreparation
 from tenzing.compiler.passes.rolling import JoinIterations, RollRecurrences
+from tenzing.compiler.passes.windows import (
+    FoldConvolutionScale,
+    PatchesAsLinear,
+    WeightsForConvolution,
+)
 
 __all__ = [
     "AddResiduals",
@@ -25,6 +30,7 @@ __all__ = [
     "CommonSubexpressions",
     "DeadCode",
     "FoldConstants",
+    "FoldConvolutionScale",
     "FuseRows",
     "GateProducts",
     "HoistPreparation",
@@ -32,6 +38,7 @@ __all__ = [
     "MatmulEpilogue",
     "NarrowNumbers",
     "PackHeads",
+    "PatchesAsLinear",
     "Pass",
     "Pipeline",
     "RecogniseExperts",
@@ -44,6 +51,7 @@ __all__ = [
     "SortByExpert",
     "SplitLinear",
     "SumsAsMatmul",
+    "WeightsForConvolution",
     "WeightsForMatmul",
     "default_pipeline",
 ]
@@ -62,6 +70,9 @@ def default_pipeline(autocast: str = "none") -> Pipeline:
             RollRecurrences(),
             JoinIterations(),
             *tidy,
+            FoldConvolutionScale(),
+            PatchesAsLinear(),
+            DeadCode(),
             RecogniseNorms(),
             DeadCode(),
             RecogniseExperts(),
@@ -72,6 +83,7 @@ def default_pipeline(autocast: str = "none") -> Pipeline:
             DeadCode(),
             SumsAsMatmul(),
             WeightsForMatmul(),
+            WeightsForConvolution(),
             Simplify(),
             DeadCode(),
             SortByExpert(),

@@ -20,7 +20,15 @@ from tenzing.compiler.graph import (
     dtype_name,
     rewrite,
 )
-from tenzing.compiler.ops import Attention, Constant, Convert, DotGeneral, ExpertLinear, Linear
+from tenzing.compiler.ops import (
+    Attention,
+    Constant,
+    Convert,
+    Convolution,
+    DotGeneral,
+    ExpertLinear,
+    Linear,
+)
 from tenzing.compiler.passes.pipeline import Pass
 
 NARROWER: Final[Mapping[np.dtype[Any], np.dtype[Any]]] = {
@@ -82,6 +90,9 @@ def restore_outputs(original: Graph, graph: Graph) -> Graph:
     return replace(graph, nodes=(*graph.nodes, *builder.nodes), outputs=tuple(outputs))
 
 
+MULTIPLYING: Final = (DotGeneral, Linear, ExpertLinear, Attention, Convolution)
+
+
 @dataclass(frozen=True)
 class Autocast(Pass):
     """Compute in a narrower dtype, like the Neuron compiler's --auto-cast option.
@@ -107,7 +118,7 @@ class Autocast(Pass):
         self, builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
     ) -> tuple[Value, ...] | None:
         op = node.op
-        if not isinstance(op, DotGeneral | Linear | ExpertLinear | Attention):
+        if not isinstance(op, MULTIPLYING):
             return None
         if inputs[0].dtype != F32:
             return None

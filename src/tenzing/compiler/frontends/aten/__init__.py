@@ -7,9 +7,11 @@ from tenzing.compiler.frontends.aten import (  # noqa: F401  (importing fills th
     elementwise,
     indexing,
     movement,
+    normalisation,
     ordering,
     reduction,
     trigonometry,
+    window,
 )
 from tenzing.compiler.frontends.aten.translator import RULES, Argument, Translator
 
