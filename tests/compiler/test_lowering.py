@@ -70,6 +70,18 @@ CASES = {
         lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m > 0.3),
         [(2, 2, 20, 160), (2, 2, 30, 160), (2, 2, 30, 144), (2, 1, 20, 30)],
     ),
+    "attention_written_out": (
+        lambda q, k, v: (
+            F.softmax(
+                (q @ k.repeat_interleave(2, 1).transpose(2, 3) / 4.0).masked_fill(
+                    ~torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(), -1e38
+                ),
+                -1,
+            )
+            @ v.repeat_interleave(2, 1)
+        ),
+        [(2, 4, 30, 16), (2, 2, 30, 16), (2, 2, 30, 16)],
+    ),
     "transpose": (lambda x: x.transpose(0, 1) + 1.0, [(20, 30)]),
     "concatenate": (lambda x, y: torch.cat([x, y], 1) * 2.0, [(20, 30), (20, 5)]),
     "slice": (lambda x: x[2:9, ::3] + 1.0, [(20, 30)]),

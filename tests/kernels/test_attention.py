@@ -43,6 +43,7 @@ def reference(
     causal: bool = False,
     window: int = 0,
     soft_cap: float = 0.0,
+    offset: int = 0,
 ) -> np.ndarray:
     """Softmax attention in float64 with a zero for every query that sees no key."""
     heads, dim = q.shape[2:]
@@ -55,7 +56,7 @@ def reference(
         scores = np.where(mask, scores, -np.inf)
     elif mask is not None:
         scores = scores.astype(np.float32) + mask
-    query, key = np.arange(q.shape[2])[:, None], np.arange(k.shape[2])
+    query, key = np.arange(q.shape[2])[:, None] + offset, np.arange(k.shape[2])
     hidden = (key > query) & causal
     if window:
         hidden |= abs(query - key) >= window
@@ -132,14 +133,22 @@ def test_additive_masks_hide_with_the_lowest_number_or_minus_infinity(hidden: fl
     dim=st.sampled_from([8, 24, 32, 64, 130]),
     causal=st.booleans(),
     window=st.sampled_from([0, 1, 7, 129]),
+    offset=st.sampled_from([0, 0, 5, 100, -3]),
     bias=st.booleans(),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_drawn_sizes_and_bands(
-    queries: int, keys: int, heads: Any, dim: int, causal: bool, window: int, bias: bool
+    queries: int,
+    keys: int,
+    heads: Any,
+    dim: int,
+    causal: bool,
+    window: int,
+    offset: int,
+    bias: bool,
 ) -> None:
     mask = normal(1, heads[0], queries, keys) if bias else None
-    check((1, queries, keys, *heads, dim), mask, causal=causal, window=window)
+    check((1, queries, keys, *heads, dim), mask, causal=causal, window=window, offset=offset)
 
 
 def test_soft_cap() -> None:

@@ -26,21 +26,23 @@ def attention(
     causal: bool = False,
     window: int = 0,
     soft_cap: float = 0.0,
+    offset: int = 0,
 ) -> NkiTensor:
     """``softmax(q kT * scale + mask) v`` for every head: [batch, queries, heads, value width].
 
     q is [batch, queries, heads, dim]; k and v are [batch, keys, kv heads, dim or value width], and
     neighbouring query heads share a key head. The mask has rank 4 and sizes 1 or those of [batch,
-    heads, queries, keys]: true where a key is attended to, or numbers that are added. ``causal``
-    lets query i see keys 0 to i, ``window`` only keys closer than that; ``soft_cap`` bends scores
-    into (-cap, cap). Rows that see no key are zero. ``dtype`` is what TensorE multiplies.
+    heads, queries, keys]: true where a key is attended to, or numbers that are added. Query i
+    stands at position i + ``offset`` of the keys: ``causal`` hides the keys behind it, ``window``
+    those that far away; ``soft_cap`` bends scores into (-cap, cap). Rows that see no key are zero.
+    ``dtype`` is what TensorE multiplies.
     """
     batch, queries, heads, _ = q.shape
     keys, width = v.shape[1], v.shape[3]
     out = nl.ndarray((batch, queries, heads, width), dtype=out_dtype or q.dtype, buffer=nl.hbm)
-    band = Band(causal, window)
+    band = Band(causal, window, offset)
     masks = None
-    if mask is not None or (window and queries > keys):  # some query may see no key
+    if mask is not None or band.empties(queries, keys):
         masks = MaskTiles(mask, band, queries)
     form = Form(scale, soft_cap, band, masks, dtype or q.dtype)
     attend = attend_blocks if _is_long(queries, keys, width) else attend_rows

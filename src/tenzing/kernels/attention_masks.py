@@ -21,10 +21,24 @@ LOWEST_FINITE = -3.4028234e38  # of float32; only minus infinity lies below
 
 @dataclass(frozen=True)
 class Band:
-    """Keys that query i sees by position: none after i if causal, none ``window`` or more away."""
+    """Keys that query i, at position i + ``offset``, sees: none after it if causal, none
+    ``window`` or more away.
+    """
 
     causal: bool = False
     window: int = 0
+    offset: int = 0
+
+    @property
+    def hides(self) -> bool:
+        """Whether there is a band at all."""
+        return self.causal or self.window > 0
+
+    def empties(self, queries: int, keys: int) -> bool:
+        """Whether some query may see no key."""
+        if self.after is not None and self.offset + self.after < 0:
+            return True
+        return self.window > 0 and self.offset + queries - self.window >= keys
 
     @property
     def after(self) -> int | None:
@@ -39,13 +53,15 @@ class Band:
         The first is rounded down to a whole block of 128 keys; the range is never empty.
         """
         pmax = int(nl.tile_size.pmax)
-        high = keys if self.after is None else min(keys, start + count + self.after)
+        start += self.offset
+        high = keys if self.after is None else max(1, min(keys, start + count + self.after))
         low = max(0, start - self.window + 1) if self.window else 0
         return min(low, high - 1) // pmax * pmax, high
 
     def hide(self, scores: NkiTensor, start: int, low: int, fill: float = -math.inf) -> None:
         """Write ``fill`` where queries from ``start`` do not see keys from ``low``."""
         count, width = scores.shape
+        start += self.offset
         if self.after is not None:
             limit = start + self.after - low  # the last column that the first query sees
             _select(scores, max(limit + 1, 0), width, (limit, 1), fill)
@@ -99,7 +115,7 @@ class MaskTiles:
         self, head: tuple[int, int], rows: Range, keys: Range, make: Callable[..., NkiTensor]
     ) -> NkiTensor:
         shape = (1, 1, 1) if self.mask is None else self.mask.shape
-        by_row = shape[2] > 1 or self.band != Band()
+        by_row = shape[2] > 1 or self.band.hides
         where = zip((*head, rows[0]), (shape[0] > 1, shape[1] > 1, by_row), strict=True)
         place = (*(at if own else 0 for at, own in where), *keys)
         if place not in self._kept:

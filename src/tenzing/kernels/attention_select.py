@@ -54,7 +54,8 @@ class Selection:
             first, end = (x[0:count, 0:1] for x in self.bounds)
             nisa.range_select(
                 dst=dst, on_true_tile=product, comp_op0=nl.greater_equal, bound0=first,
-                comp_op1=nl.less, bound1=end, range_start=low + at - block.start, **registers,
+                comp_op1=nl.less, bound1=end,
+                range_start=low + at - block.start - self.form.band.offset, **registers,
             )  # fmt: skip
         elif self.by_predicate and self.form.masks is not None:
             seen = self.form.masks.predicate(block.head, block.rows, (low, high))

@@ -62,7 +62,7 @@ def _attention(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     done = attention(
         apart(q, a["heads"]), apart(k, a["kv_heads"]), apart(v, a["kv_heads"]),
         mask[0] if mask else None, a["scale"], v.dtype, device_dtype(node.output.dtype),
-        a["causal"],
+        a["causal"], a["window"], a["soft_cap"], a["offset"],
     )  # fmt: skip
     return [done if a["packed"] else copied(done.permute((0, 2, 1, 3)))]
 

@@ -28,8 +28,10 @@ from tenzing.compiler.ops.elementwise import (
     Add,
     Compare,
     Convert,
+    Divide,
     Multiply,
     Select,
+    Tanh,
     expect_count,
     narrow,
 )
@@ -60,8 +62,10 @@ class Attention(Op, name="attention"):
     Inputs are (q, k, v, optional mask).  With ``packed`` False q, k, v are [batch, heads, length,
     width]; with ``packed`` True they are [batch, length, heads * width].  Several query heads may
     share one key head.  The mask has rank 4 and sizes 1 or those of [batch, heads, queries, keys]:
-    booleans (True attends) or numbers to add.  ``causal`` lets query i see keys 0..i.  Rows that
-    see no key yield zeros.  Probabilities are rounded to the dtype of v before the second product.
+    booleans (True attends) or numbers to add.  Query i stands at position i + ``offset`` of the
+    keys: ``causal`` hides the keys behind it, a ``window`` those that far away or farther.  A
+    ``soft_cap`` c bends scaled scores to c tanh(scores / c).  Rows that see no key yield zeros.
+    Probabilities are rounded to the dtype of v before the second product.
     """
 
     scale: float
@@ -70,6 +74,9 @@ class Attention(Op, name="attention"):
     causal: bool = False
     packed: bool = False
     out_dtype: np.dtype[Any] | None = None
+    window: int = 0
+    offset: int = 0
+    soft_cap: float = 0.0
 
     def sizes(self, q: Shape, k: Shape, v: Shape) -> AttentionShape:
         """The sizes behind three shapes of either layout."""
@@ -139,6 +146,9 @@ class Attention(Op, name="attention"):
         share = size.heads // size.kv_heads
         k, v = np.repeat(k, share, axis=1), np.repeat(v, share, axis=1)
         scores = np.matmul(accumulate(q), accumulate(k).swapaxes(-1, -2)) * F32.type(self.scale)
+        if self.soft_cap:
+            cap = F32.type(self.soft_cap)
+            scores = np.tanh(scores / cap) * cap
         scores = self._masked(scores, inputs[3] if len(inputs) > _RANK - 1 else None)
         weights = narrow(np.nan_to_num(softmax_rows(scores), nan=0.0), v.dtype)
         out = np.matmul(accumulate(weights), accumulate(v))
@@ -156,10 +166,17 @@ class Attention(Op, name="attention"):
             scores = np.where(mask, scores, -np.inf)
         elif mask is not None:
             scores = scores + accumulate(mask)
+        return np.where(self.band(*scores.shape[-2:]), scores, -np.inf)
+
+    def band(self, queries: int, keys: int) -> Array:
+        """Which key each query sees by position alone: bool [queries, keys]."""
+        apart = np.arange(keys) - (np.arange(queries)[:, None] + self.offset)
+        seen = np.ones(apart.shape, np.bool_)
         if self.causal:
-            seen = np.tri(*scores.shape[-2:], dtype=np.bool_)
-            scores = np.where(seen, scores, -np.inf)
-        return scores
+            seen &= apart <= 0
+        if self.window:
+            seen &= abs(apart) < self.window
+        return seen
 
     def arithmetic(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Work:
         """Two products, one exponential and four vector operations per score."""
@@ -180,10 +197,12 @@ class Attention(Op, name="attention"):
         both = ((0, 1), (0, 1))
         scores = builder.add(DotGeneral(both, ((3,), (3,)), F32), q, k)
         scores = builder.add(Multiply(), scores, splat_like(builder, scores, self.scale))
-        for mask in inputs[3:]:
+        if self.soft_cap:
+            cap = splat_like(builder, scores, self.soft_cap)
+            scores = builder.add(Tanh(), builder.add(Divide(), scores, cap))
+            scores = builder.add(Multiply(), scores, cap)
+        for mask in (*inputs[3:], *self._band_masks(builder, size)):
             scores = _apply_mask(builder, scores, mask)
-        if self.causal:
-            scores = _apply_mask(builder, scores, _causal_mask(builder, size))
         weights = builder.add(Softmax(), scores)
         if weights.dtype != v.dtype:
             weights = builder.add(Convert(v.dtype), weights)
@@ -194,6 +213,22 @@ class Attention(Op, name="attention"):
             merged = (size.batch, size.queries, size.heads * size.value_width)
             out = builder.add(Reshape(merged), out)
         return (out,)
+
+    def _band_masks(self, builder: GraphBuilder, size: AttentionShape) -> list[Value]:
+        """The band as boolean masks from positions."""
+        shape, index = (1, 1, size.queries, size.keys), np.dtype(np.int32)
+        masks: list[Value] = []
+        for present, direction, shift in (
+            (self.causal, "le", self.offset),
+            (self.window and not self.causal, "lt", self.offset + self.window),
+            (self.window, "gt", self.offset - self.window),
+        ):
+            if not present:
+                continue
+            query, key = builder.add(Iota(shape, index, 2)), builder.add(Iota(shape, index, 3))
+            limit = builder.add(Add(), query, splat_like(builder, query, shift))
+            masks.append(builder.add(Compare(direction), key, limit))
+        return masks
 
     def _heads_apart(self, builder: GraphBuilder, x: Value, heads: int, wanted: int) -> Value:
         if self.packed:
@@ -224,10 +259,3 @@ def _apply_mask(builder: GraphBuilder, scores: Value, mask: Value) -> Value:
     if mask.dtype != BOOL:
         return builder.add(Add(), scores, mask)
     return builder.add(Select(), mask, scores, splat_like(builder, scores, -math.inf))
-
-
-def _causal_mask(builder: GraphBuilder, size: AttentionShape) -> Value:
-    shape = (1, 1, size.queries, size.keys)
-    index = np.dtype(np.int32)
-    query, key = builder.add(Iota(shape, index, 2)), builder.add(Iota(shape, index, 3))
-    return builder.add(Compare("ge"), query, key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tenzing.compiler.passes.attention import RecogniseAttention, ShareKeyHeads
+from tenzing.compiler.passes.bands import MasksAsBands
 from tenzing.compiler.passes.cleanup import CommonSubexpressions, DeadCode, FoldConstants, Simplify
 from tenzing.compiler.passes.epilogue import MatmulEpilogue, RecogniseLinear
 from tenzing.compiler.passes.experts import RecogniseExperts, SortByExpert
@@ -35,17 +37,20 @@ __all__ = [
     "GateProducts",
     "HoistPreparation",
     "JoinIterations",
+    "MasksAsBands",
     "MatmulEpilogue",
     "NarrowNumbers",
     "PackHeads",
     "PatchesAsLinear",
     "Pass",
     "Pipeline",
+    "RecogniseAttention",
     "RecogniseExperts",
     "RecogniseLinear",
     "RecogniseNorms",
     "ReshapeBeforeLinear",
     "RollRecurrences",
+    "ShareKeyHeads",
     "Simplify",
     "Step",
     "SortByExpert",
@@ -78,6 +83,12 @@ def default_pipeline(autocast: str = "none") -> Pipeline:
             RecogniseExperts(),
             DeadCode(),
             RecogniseLinear(),
+            RecogniseAttention(),
+            DeadCode(),
+            MasksAsBands(),
+            DeadCode(),
+            ShareKeyHeads(),
+            DeadCode(),
             PackHeads(),
             Autocast(autocast),
             DeadCode(),

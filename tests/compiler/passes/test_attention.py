@@ -1,0 +1,210 @@
+"""Attention written out is found again, repeated key heads are shared, masks become bands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tenzing.compiler import ops
+from tenzing.compiler.graph import BOOL, F32, Graph, GraphBuilder, Value
+from tenzing.compiler.passes import (
+    DeadCode,
+    MasksAsBands,
+    Pipeline,
+    RecogniseAttention,
+    ShareKeyHeads,
+)
+from tenzing.compiler.passes.pipeline import Pass
+from tenzing.compiler.printer import to_text
+from tenzing.compiler.reference import run
+
+INT = np.dtype(np.int32)
+BATCH, HEADS, KV_HEADS, LENGTH, WIDTH = 2, 4, 2, 6, 8
+
+
+def splat(builder: GraphBuilder, like: Value, number: float) -> Value:
+    return builder.add(ops.Constant.splat(number, like.shape, like.dtype))
+
+
+def repeated(builder: GraphBuilder, x: Value) -> Value:
+    """transformers' repeat_kv."""
+    wide = (BATCH, KV_HEADS, HEADS // KV_HEADS, LENGTH, WIDTH)
+    lone = builder.add(ops.Reshape((BATCH, KV_HEADS, 1, LENGTH, WIDTH)), x)
+    wider = builder.add(ops.BroadcastInDim(wide, (0, 1, 2, 3, 4)), lone)
+    return builder.add(ops.Reshape((BATCH, HEADS, LENGTH, WIDTH)), wider)
+
+
+def written_out(*, soft_cap: float = 0.0, watched: bool = False, flat: bool = False) -> Graph:
+    """Scaled, capped, masked softmax between two products, key heads repeated."""
+    builder = GraphBuilder("attention")
+    q = builder.input("q", (BATCH, HEADS, LENGTH, WIDTH), F32)
+    k, v = (builder.input(n, (BATCH, KV_HEADS, LENGTH, WIDTH), F32) for n in "kv")
+    mask = builder.input("mask", (BATCH, 1, LENGTH, LENGTH), F32)
+    k, v = repeated(builder, k), repeated(builder, v)
+    k = builder.add(ops.Transpose((0, 1, 3, 2)), k)
+    lead: tuple[int, ...] = (0, 1)
+    if flat:
+        lead = (0,)
+        q, k, v = (builder.add(ops.Reshape((BATCH * HEADS, *x.shape[2:])), x) for x in (q, k, v))
+    rank = len(lead)
+    scores = builder.add(ops.DotGeneral((lead, lead), ((rank + 1,), (rank,))), q, k)
+    if flat:
+        scores = builder.add(ops.Reshape((BATCH, HEADS, LENGTH, LENGTH)), scores)
+    scores = builder.add(ops.Multiply(), scores, splat(builder, scores, 0.25))
+    if soft_cap:
+        bent = builder.add(ops.Divide(), scores, splat(builder, scores, soft_cap))
+        bent = builder.add(ops.Tanh(), bent)
+        scores = builder.add(ops.Multiply(), bent, splat(builder, bent, soft_cap))
+    wide = builder.add(ops.BroadcastInDim(scores.shape, (0, 1, 2, 3)), mask)
+    weights = builder.add(ops.Softmax(), builder.add(ops.Add(), scores, wide))
+    if flat:
+        weights = builder.add(ops.Reshape((BATCH * HEADS, LENGTH, LENGTH)), weights)
+    out = builder.add(ops.DotGeneral((lead, lead), ((rank + 1,), (rank,))), weights, v)
+    return builder.build([out, weights] if watched else [out])
+
+
+def after(graph: Graph, *passes: Pass) -> Graph:
+    return Pipeline(tuple(p for each in passes for p in (each, DeadCode()))).run(graph)
+
+
+def same_values(one: Graph, other: Graph) -> None:
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=v.shape).astype(v.dtype) for v in one.inputs]
+    np.testing.assert_allclose(
+        run(one, arrays, {})[0], run(other, arrays, {})[0], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_recognised(golden: Any) -> None:
+    graph = written_out(soft_cap=5.0)
+    final = after(graph, RecogniseAttention(), ShareKeyHeads())
+    same_values(graph, final)
+    golden(to_text(final))
+
+
+def test_recognised_with_batch_and_heads_in_one_dim(golden: Any) -> None:
+    graph = written_out(flat=True)
+    final = after(graph, RecogniseAttention())
+    same_values(graph, final)
+    golden(to_text(final))
+
+
+def test_probabilities_that_others_read_stay() -> None:
+    names = after(written_out(watched=True), RecogniseAttention()).count()
+    assert "attention" not in names
+    assert names["softmax"] == 1
+
+
+def masked(make: Any, queries: int = 5, keys: int = 7) -> Graph:
+    """Attention under the mask that ``make`` builds from query and key positions."""
+    builder = GraphBuilder("masked")
+    q = builder.input("q", (BATCH, 2, queries, WIDTH), F32)
+    k, v = (builder.input(n, (BATCH, 2, keys, WIDTH), F32) for n in "kv")
+    padding = builder.input("padding", (BATCH, 1, 1, keys), F32)
+    shape = (1, 1, queries, keys)
+    line = builder.add(ops.Iota((queries, 1), INT, 0))
+    rows = builder.add(ops.BroadcastInDim(shape, (2, 3)), line)
+    columns = builder.add(ops.Iota(shape, INT, 3))
+    mask = make(builder, rows, columns, padding)
+    graph = builder.build([builder.add(ops.Attention(0.3, 2, 2), q, k, v, mask)])
+    return DeadCode().apply(graph)
+
+
+def shifted(builder: GraphBuilder, x: Value, by: int) -> Value:
+    return builder.add(ops.Add(), x, splat(builder, x, by))
+
+
+def test_causal_window_and_padding_part(golden: Any) -> None:
+    def make(builder: GraphBuilder, rows: Value, columns: Value, padding: Value) -> Value:
+        causal = builder.add(ops.Compare("le"), columns, rows)
+        near = builder.add(ops.Compare("gt"), columns, shifted(builder, rows, -3))
+        full = (BATCH, 1, 5, 7)
+        zero = splat(builder, padding, 0.0)
+        seen = builder.add(ops.Compare("ge"), padding, zero)
+        wide = [
+            builder.add(ops.BroadcastInDim(full, (0, 1, 2, 3)), x)
+            for x in (builder.add(ops.And(), causal, near), seen)
+        ]
+        return builder.add(ops.And(), *wide)
+
+    graph = masked(make)
+    final = after(graph, MasksAsBands())
+    same_values(graph, final)
+    golden(to_text(final))
+
+
+@given(
+    direction=st.sampled_from(["le", "lt", "ge", "gt", "eq"]),
+    by=st.integers(-4, 8),
+    flipped=st.booleans(),
+    negated=st.booleans(),
+    constant=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_comparison_of_positions_keeps_its_meaning(
+    direction: str, by: int, flipped: bool, negated: bool, constant: bool
+) -> None:
+    def make(builder: GraphBuilder, rows: Value, columns: Value, padding: Value) -> Value:
+        pair = (columns, shifted(builder, rows, by))
+        mask = builder.add(ops.Compare(direction), *(pair[::-1] if flipped else pair))
+        if negated:
+            mask = builder.add(ops.Not(), mask)
+        return mask
+
+    graph = masked(make)
+    if constant:
+        values = {v.name: np.zeros(v.shape, v.dtype) for v in graph.inputs}
+        inside = Graph("mask", graph.inputs, (), graph.nodes[:-1], (graph.nodes[-1].inputs[3],))
+        array = run(inside, list(values.values()), {})[0]
+        graph = masked(lambda builder, *_: builder.add(ops.Constant.of(array)))
+    final = after(graph, MasksAsBands())
+    same_values(graph, final)
+    if direction != "eq" and not constant:
+        assert len(final.nodes) == 1, "no mask is left"
+
+
+def test_distance_and_numbers_to_add_are_bands_too() -> None:
+    def near(builder: GraphBuilder, rows: Value, columns: Value, padding: Value) -> Value:
+        apart = builder.add(ops.Abs(), builder.add(ops.Subtract(), rows, columns))
+        return builder.add(ops.Compare("le"), apart, splat(builder, apart, 2))
+
+    def added(builder: GraphBuilder, rows: Value, columns: Value, padding: Value) -> Value:
+        seen = builder.add(ops.Compare("le"), columns, rows)
+        shape = seen.shape
+        zero, low = (builder.add(ops.Constant.splat(n, shape, F32)) for n in (0.0, -3e38))
+        return builder.add(ops.Select(), seen, zero, low)
+
+    for make in (near, added):
+        graph = masked(make, 7, 7)
+        final = after(graph, MasksAsBands())
+        assert len(final.nodes) == 1
+        same_values(graph, final)
+
+
+def test_masks_from_values_and_biases_stay() -> None:
+    def seen(builder: GraphBuilder, rows: Value, columns: Value, padding: Value) -> Value:
+        return builder.add(ops.Compare("ge"), padding, splat(builder, padding, 0.0))
+
+    def scattered(builder: GraphBuilder, *_: Value) -> Value:
+        array = np.random.default_rng(0).random((1, 1, 5, 7)) > 0.5
+        return builder.add(ops.Constant.of(array))
+
+    def nothing(builder: GraphBuilder, rows: Value, columns: Value, padding: Value) -> Value:
+        low = builder.add(ops.Compare("lt"), columns, shifted(builder, rows, -1))
+        high = builder.add(ops.Compare("gt"), columns, rows)
+        return builder.add(ops.And(), low, high)
+
+    for make in (seen, scattered, nothing, lambda builder, rows, columns, padding: padding):
+        graph = masked(make)
+        assert after(graph, MasksAsBands()).nodes == graph.nodes
+
+
+@pytest.mark.parametrize("dtype", [BOOL, F32])
+def test_a_mask_of_nothing_disappears(dtype: np.dtype[Any]) -> None:
+    number = 1.0 if dtype == BOOL else 0.0
+    graph = masked(lambda builder, *_: builder.add(ops.Constant.splat(number, (1, 1, 5, 7), dtype)))
+    assert len(after(graph, MasksAsBands()).nodes) == 1
