@@ -51,10 +51,14 @@ def run(graph: Graph, inputs: Sequence[Array], weights: Weights) -> tuple[Array,
             got=len(inputs),
             allowed=len(graph.inputs),
         )
+    return run_prepared(graph, inputs, prepare(graph, weights))
+
+
+def run_prepared(graph: Graph, inputs: Sequence[Array], prepared: Weights) -> tuple[Array, ...]:
+    """As :func:`run` with the arrays of the graph's own parameters, as ``prepare`` gives them."""
     given = {v.name: np.asarray(a) for v, a in zip(graph.inputs, inputs, strict=True)}
     bound = {value: _bind(value, given) for value in graph.inputs}
-    prepared = prepare(graph, weights)
-    bound |= {value: prepared[value.name] for value in graph.parameters}
+    bound |= {value: _bind(value, prepared) for value in graph.parameters}
     return evaluate(graph, bound)
 
 

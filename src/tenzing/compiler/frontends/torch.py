@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
-import traceback
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
-import ml_dtypes
 import numpy as np
 
 from tenzing.compiler.frontends.aten import Translator
+from tenzing.compiler.frontends.torch_export import export, quiet
+from tenzing.compiler.frontends.torch_interface import Fixed, Interface
+from tenzing.compiler.frontends.torch_values import (
+    check_integers,
+    from_numpy,
+    numpy_dtype,
+    require_torch,
+    tensor_type,
+    to_numpy,
+)
 from tenzing.compiler.graph import Alias, Array, Graph, GraphBuilder, TensorType, Value
 from tenzing.compiler.verify import verify
-from tenzing.errors import Loc, TenzingError, UnsupportedOp, UsageError, is_user_code
+from tenzing.errors import Loc
 
 # Overloads that PyTorch would decompose but that we keep whole, because a chip has a better way.
 KEPT_WHOLE: Final = (
@@ -32,23 +39,11 @@ FRAME: Final = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<f
 
 
 class Imported(NamedTuple):
-    """A graph, the arrays of its parameters by name, and how the user's outputs are nested."""
+    """A graph, the arrays of its parameters by name, and how the module is called."""
 
     graph: Graph
     weights: dict[str, Array]
-    output_tree: Any = None
-
-
-def require_torch() -> Any:
-    """The torch package; UsageError names what to install when it is missing."""
-    try:
-        import torch
-    except ImportError as error:
-        raise UsageError(
-            "compiling a PyTorch model needs PyTorch, which is not installed",
-            next_step='pip install "tenzing[torch]"',
-        ) from error
-    return torch
+    interface: Interface
 
 
 def import_module(
@@ -63,21 +58,7 @@ def import_module(
     Raises UnsupportedOp for an operation without a rule, UsageError when the module trains or
     cannot be traced.
     """
-    torch = require_torch()
-    if getattr(module, "training", False):
-        raise UsageError(
-            "the module is in training mode, so dropout and batch norm would change its results",
-            next_step="call module.eval() first",
-        )
-    try:
-        with torch.no_grad(), _quiet():
-            program = torch.export.export(
-                module, tuple(example_inputs), dict(example_keywords or {}), strict=False
-            )
-    except TenzingError:
-        raise
-    except Exception as error:
-        raise _export_error(error) from error
+    program = export(module, example_inputs, example_keywords or {})
     return import_exported(program, name=name or type(module).__name__)
 
 
@@ -88,29 +69,9 @@ def import_exported(program: Any, *, name: str = "model") -> Imported:
     for overload in KEPT_WHOLE:
         packet, variant = overload.split(".")
         table.pop(getattr(getattr(torch.ops.aten, packet), variant), None)
-    with _math_attention(torch), _quiet():
+    with _math_attention(torch), quiet():
         program = program.run_decompositions(table)
     return _ProgramReader(torch, program, name).read()
-
-
-def _export_error(error: Exception) -> UsageError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [Loc(f.filename, f.lineno or 1, f.name) for f in frames if is_user_code(f.filename)]
-    return UsageError(
-        "torch.export cannot trace this module",
-        where=own[-1] if own else None,
-        got=f"{type(error).__name__}: {lines[0] if lines else 'no message'}",
-        next_step="make shapes and branches independent of tensor values, then try torch.export",
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's complaints about its own classes from the user."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
-        yield
 
 
 @contextmanager
@@ -118,40 +79,6 @@ def _math_attention(torch: Any) -> Iterator[None]:
     """Decompose attention by its mathematical form: the flash form gives wrong gradients."""
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         yield
-
-
-def numpy_dtype(dtype: Any) -> np.dtype[Any]:
-    """NumPy's (or ml_dtypes') dtype for a torch dtype."""
-    name = str(dtype).removeprefix("torch.")
-    try:
-        found = np.dtype(getattr(ml_dtypes, name, name))
-    except TypeError:
-        found = None
-    if found is None or found.kind == "c":
-        raise UnsupportedOp("this dtype has no place in a graph", got=name)
-    return found
-
-
-def to_numpy(tensor: Any) -> Array:
-    """The content of a torch tensor, sharing memory where NumPy knows the dtype."""
-    dtype = numpy_dtype(tensor.dtype)
-    plain = tensor.detach().cpu().contiguous()
-    if dtype.name not in ml_dtypes.__all__:
-        return np.asarray(plain.numpy())
-    torch = require_torch()
-    bits = torch.int16 if dtype.itemsize > 1 else torch.uint8
-    return np.asarray(plain.view(bits).numpy().view(dtype))
-
-
-def tensor_type(tensor: Any) -> TensorType:
-    """Shape and dtype of a (fake) tensor; UsageError when the shape is not static."""
-    if not all(isinstance(size, int) for size in tensor.shape):
-        raise UsageError(
-            "a dynamic shape: the chip runs programs of static shapes",
-            got=list(tensor.shape),
-            next_step="export without dynamic_shapes, once per bucket of sizes that you serve",
-        )
-    return TensorType(tuple(tensor.shape), numpy_dtype(tensor.dtype))
 
 
 class Unknown:
@@ -241,52 +168,79 @@ class _ProgramReader(GraphReader):
         self.program = program
         self.weights: dict[str, Array] = {}
         self.shared: dict[Any, Value] = {}
+        self.named: dict[str, Value] = {}  # states and inputs by the signature's names
+        self.leaves: list[Value | Fixed] = []
 
     def read(self) -> Imported:
         placeholders = [node for node in self.fx_graph.nodes if node.op == "placeholder"]
         specs = self.program.graph_signature.input_specs
         for node, spec in zip(placeholders, specs, strict=True):
             self.known[node] = self._placeholder(node, spec)
-        results = self.calls()
-        outputs, aliases = self._outputs(results)
-        graph = self.builder.build(outputs, aliases)
-        return Imported(verify(graph), self.weights, self.program.call_spec.out_spec)
+        outputs, output_leaves, written = self._outputs(self.calls())
+        aliases = [Alias(len(outputs) + i, self.named[t].name) for i, (_, t) in enumerate(written)]
+        graph = self.builder.build([*outputs, *(value for value, _ in written)], aliases)
+        spec = self.program.call_spec
+        interface = Interface(
+            spec.in_spec, tuple(self.leaves), spec.out_spec, tuple(output_leaves),
+            self._state(written),
+        )  # fmt: skip
+        return Imported(verify(graph), self.weights, interface)
 
     def _placeholder(self, node: Any, spec: Any) -> Any:
         example = node.meta.get("val")
+        is_input = spec.kind.name == "USER_INPUT"
         if not isinstance(example, self.torch.Tensor):
+            if is_input:
+                self.leaves.append(Fixed(example))
             return example
         kind = tensor_type(example)
-        if spec.kind.name == "USER_INPUT":
-            return self.builder.input(node.name, kind.shape, kind.dtype)
-        return self._parameter(spec.target, kind)
+        if not is_input:
+            self.named[spec.target] = self._parameter(spec.target, kind)
+            return self.named[spec.target]
+        value = self.builder.input(node.name, kind.shape, kind.dtype)
+        self.named[node.name] = value
+        self.leaves.append(value)
+        return value
+
+    def _tensor(self, target: str) -> Any:
+        return self.program.state_dict.get(target, self.program.constants.get(target))
 
     def _parameter(self, target: str, kind: TensorType) -> Value:
         """A parameter, once per tensor: tied weights share one value."""
-        program = self.program
-        tensor = program.state_dict.get(target, program.constants.get(target))
+        tensor = self._tensor(target)
         key = _identity(tensor) if tensor is not None else target
         if key not in self.shared:
             self.shared[key] = self.builder.parameter(target, kind.shape, kind.dtype)
             if tensor is not None and not _is_fake(self.torch, tensor):
-                self.weights[target] = to_numpy(tensor)
+                array = to_numpy(tensor)
+                check_integers(f"{target} of the module", array)
+                self.weights[self.shared[key].name] = array
         return self.shared[key]
 
-    def _outputs(self, results: Sequence[Any]) -> tuple[list[Value], list[Alias]]:
-        """The user's outputs first, then new contents of buffers and inputs."""
+    def _outputs(
+        self, results: Sequence[Any]
+    ) -> tuple[list[Value], list[int | Fixed], list[tuple[Value, str]]]:
+        """The user's outputs, its leaves, and new contents of buffers and inputs by target."""
         pairs = zip(results, self.program.graph_signature.output_specs, strict=True)
         user: list[Value] = []
+        leaves: list[int | Fixed] = []
         written: list[tuple[Value, str]] = []
         for result, spec in pairs:
-            value = self.known.get(result)
-            if not isinstance(value, Value):
-                continue
-            if spec.kind.name in ("BUFFER_MUTATION", "USER_INPUT_MUTATION"):
+            value = self.known.get(result) if isinstance(result, self.torch.fx.Node) else result
+            mutated = spec.kind.name in ("BUFFER_MUTATION", "USER_INPUT_MUTATION")
+            if mutated and isinstance(value, Value):
                 written.append((value, spec.target))
-            else:
+            elif isinstance(value, Value):
+                leaves.append(len(user))
                 user.append(value)
-        aliases = [Alias(len(user) + i, target) for i, (_, target) in enumerate(written)]
-        return [*user, *(value for value, _ in written)], aliases
+            elif spec.kind.name == "USER_OUTPUT":
+                leaves.append(Fixed(value))
+        return user, leaves, written
+
+    def _state(self, written: Sequence[tuple[Value, str]]) -> dict[str, Any]:
+        """The module's tensors that a call writes, by the names of their parameters."""
+        tensors = ((self.named[t].name, self._tensor(t)) for _, t in written)
+        return {name: tensor for name, tensor in tensors if tensor is not None}
 
 
 def _identity(tensor: Any) -> Any:
@@ -332,3 +286,9 @@ def _module_path(node: Any) -> str:
     stack = node.meta.get("nn_module_stack") or {}
     entries = list(stack.values())
     return str(entries[-1][0]) if entries else ""
+
+
+__all__ = [
+    "GraphReader", "Imported", "from_numpy", "import_exported", "import_module", "numpy_dtype",
+    "require_torch", "tensor_type", "to_numpy",
+]  # fmt: skip

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import numpy as np
-
-from tenzing.compiler.frontends.torch import (
-    GraphReader,
+from tenzing.compiler.frontends.torch import GraphReader
+from tenzing.compiler.frontends.torch_values import (
+    from_numpy,
     require_torch,
     tensor_type,
     to_numpy,
@@ -78,18 +77,9 @@ class _Compiled:
         arrays = [to_numpy(a) for a in arguments if isinstance(a, self.torch.Tensor)]
         outputs = iter(self.executor(self.graph, arrays))
         return [
-            self._tensor(next(outputs)) if isinstance(result, Value) else result
+            from_numpy(next(outputs)) if isinstance(result, Value) else result
             for result in self.results
         ]
-
-    def _tensor(self, array: Array) -> Any:
-        torch = self.torch
-        content = np.array(array)
-        dtype = getattr(torch, content.dtype.name)
-        if content.dtype.kind in "fiub":
-            return torch.from_numpy(content)
-        bits = np.int16 if content.dtype.itemsize > 1 else np.uint8
-        return torch.from_numpy(content.view(bits)).view(dtype)
 
 
 class _AotReader(GraphReader):

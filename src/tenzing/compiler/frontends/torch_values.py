@@ -1,21 +1,57 @@
-"""Torch tensors in and out: nested arguments to arrays, arrays to nested results."""
+"""Torch tensors and arrays: dtypes, types, content in both directions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
+import ml_dtypes
 import numpy as np
 
-from tenzing.compiler.frontends.torch import require_torch, to_numpy
-from tenzing.compiler.graph import Array
+from tenzing.compiler.graph import Array, TensorType
+from tenzing.errors import UnsupportedOp, UsageError
+
+INT32: Final = np.iinfo(np.int32)
+UINT32: Final = np.iinfo(np.uint32)
+NARROWED: Final = {"int64": INT32, "uint64": UINT32}  # integers that the chip holds in 32 bits
 
 
-def flat_tensors(nested: Any) -> list[Any]:
-    """The tensors of nested tuples, lists and dicts, in torch's order."""
+def require_torch() -> Any:
+    """The torch package; UsageError names what to install when it is missing."""
+    try:
+        import torch
+    except ImportError as error:
+        raise UsageError(
+            "compiling a PyTorch model needs PyTorch, which is not installed",
+            next_step='pip install "tenzing[torch]"',
+        ) from error
+    return torch
+
+
+def numpy_dtype(dtype: Any) -> np.dtype[Any]:
+    """NumPy's (or ml_dtypes') dtype for a torch dtype."""
+    name = str(dtype).removeprefix("torch.")
+    try:
+        found = np.dtype(getattr(ml_dtypes, name, name))
+    except TypeError:
+        found = None
+    if found is None or found.kind == "c":
+        raise UnsupportedOp(
+            "this dtype has no place in a graph", got=name,
+            next_step="the chip computes in real numbers: keep real and imaginary parts apart"
+            if name.startswith("complex") else "convert to a dtype that the chip has",
+        )  # fmt: skip
+    return found
+
+
+def to_numpy(tensor: Any) -> Array:
+    """The content of a torch tensor, sharing memory where NumPy knows the dtype."""
+    dtype = numpy_dtype(tensor.dtype)
+    plain = tensor.detach().cpu().contiguous()
+    if dtype.name not in ml_dtypes.__all__:
+        return np.asarray(plain.numpy())
     torch = require_torch()
-    leaves, _ = torch.utils._pytree.tree_flatten(nested)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    bits = torch.int16 if dtype.itemsize > 1 else torch.uint8
+    return np.asarray(plain.view(bits).numpy().view(dtype))
 
 
 def from_numpy(array: Array) -> Any:
@@ -28,24 +64,38 @@ def from_numpy(array: Array) -> Any:
     return torch.from_numpy(content.view(bits)).view(getattr(torch, content.dtype.name))
 
 
-def rebuilder(output_tree: Any) -> Callable[[Sequence[Array]], Any]:
-    """A function that nests output arrays, as tensors, the way the module does."""
-
-    def rebuild(arrays: Sequence[Array]) -> Any:
-        torch = require_torch()
-        tensors = [from_numpy(a) for a in arrays]
-        if output_tree is None:
-            return tensors[0] if len(tensors) == 1 else tuple(tensors)
-        return torch.utils._pytree.tree_unflatten(tensors[: output_tree.num_leaves], output_tree)
-
-    return rebuild
-
-
-def run_eager(module: Any, inputs: Sequence[Any]) -> list[Any]:
-    """The module's own outputs, flat."""
-    torch = require_torch()
-    with torch.no_grad():
-        return flat_tensors(module(*inputs))
+def tensor_type(tensor: Any) -> TensorType:
+    """Shape and dtype of a (fake) tensor; UsageError when the shape is not static."""
+    if not all(isinstance(size, int) for size in tensor.shape):
+        bucket = [int(getattr(getattr(n, "node", None), "hint", None) or n)
+                  if _has_hint(n) else str(n) for n in tensor.shape]  # fmt: skip
+        raise UsageError(
+            "a dynamic shape: the chip runs programs of static shapes",
+            got=list(tensor.shape),
+            next_step=f"export without dynamic_shapes, once per bucket of sizes that you serve: "
+            f"{bucket} is the example's bucket, and smaller inputs are padded up to it",
+        )
+    return TensorType(tuple(tensor.shape), numpy_dtype(tensor.dtype))
 
 
-__all__ = ["flat_tensors", "from_numpy", "rebuilder", "run_eager", "to_numpy"]
+def _has_hint(size: Any) -> bool:
+    return isinstance(size, int) or getattr(getattr(size, "node", None), "hint", None) is not None
+
+
+def check_integers(name: str, array: Array) -> None:
+    """Raise UsageError when a 64-bit integer does not fit the 32 bits that the chip gives it."""
+    limits = NARROWED.get(array.dtype.name)
+    if limits is None or not array.size:
+        return
+    low, high = int(array.min()), int(array.max())
+    if low < limits.min or high > limits.max:
+        raise UsageError(
+            f"{name} holds {array.dtype.name} values that do not fit the chip's 32-bit integers",
+            got=f"{low} to {high}", allowed=f"{limits.min} to {limits.max}",
+            next_step="keep such numbers outside the compiled module",
+        )  # fmt: skip
+
+
+__all__ = [
+    "check_integers", "from_numpy", "numpy_dtype", "require_torch", "tensor_type", "to_numpy",
+]  # fmt: skip

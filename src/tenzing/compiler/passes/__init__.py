@@ -9,7 +9,12 @@ from tenzing.compiler.passes.epilogue import MatmulEpilogue, RecogniseLinear
 from tenzing.compiler.passes.experts import RecogniseExperts, SortByExpert
 from tenzing.compiler.passes.fusion import FuseRows
 from tenzing.compiler.passes.layout import PackHeads, SumsAsMatmul, WeightsForMatmul
-from tenzing.compiler.passes.legalise import Autocast, NarrowNumbers
+from tenzing.compiler.passes.legalise import (
+    AUTOCAST,
+    AUTOCAST_DTYPES,
+    Autocast,
+    NarrowNumbers,
+)
 from tenzing.compiler.passes.linears import (
     AddResiduals,
     GateProducts,
@@ -28,6 +33,8 @@ from tenzing.compiler.passes.windows import (
 
 __all__ = [
     "AddResiduals",
+    "AUTOCAST",
+    "AUTOCAST_DTYPES",
     "Autocast",
     "CommonSubexpressions",
     "DeadCode",
@@ -62,10 +69,11 @@ __all__ = [
 ]
 
 
-def default_pipeline(autocast: str = "none") -> Pipeline:
+def default_pipeline(autocast: str = "none", autocast_dtype: str = "bf16") -> Pipeline:
     """From an imported graph to fused groups, matrix products and attention.
 
-    ``autocast`` is the mode of the Autocast pass: none, matmult or all.
+    ``autocast``: the mode of the Autocast pass (none, matmult, all); ``autocast_dtype``: a name in
+    ``AUTOCAST_DTYPES``.
     """
     tidy = (FoldConstants(), CommonSubexpressions(), Simplify(), DeadCode())
     return Pipeline(
@@ -90,7 +98,7 @@ def default_pipeline(autocast: str = "none") -> Pipeline:
             ShareKeyHeads(),
             DeadCode(),
             PackHeads(),
-            Autocast(autocast),
+            Autocast(autocast, AUTOCAST_DTYPES[autocast_dtype]),
             DeadCode(),
             SumsAsMatmul(),
             WeightsForMatmul(),

@@ -36,6 +36,10 @@ NARROWER: Final[Mapping[np.dtype[Any], np.dtype[Any]]] = {
     np.dtype(np.uint64): np.dtype(np.uint32),
     np.dtype(np.float64): F32,
 }
+AUTOCAST: Final = ("none", "matmult", "all")
+AUTOCAST_DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
+    "bf16": BF16, "fp16": np.dtype(np.float16),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,74 @@
+"""Runs a graph on a simulated core, or records it for time only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tenzing import facts
+from tenzing.compiler.graph import Array, Graph, Value
+from tenzing.compiler.lowering import Progress, device_dtype, lower_graph
+from tenzing.errors import CapacityError
+from tenzing.isa import Program, Space
+from tenzing.machine import ACTIVE, Core, Options
+from tenzing.nki import NkiTensor
+
+
+def run_graph(
+    graph: Graph,
+    inputs: Sequence[Array],
+    weights: Mapping[str, Array],
+    target: str,
+    progress: Progress | None = None,
+) -> tuple[list[Array], Program]:
+    """Execute a graph on a simulated core: output arrays and the recorded program."""
+    core = Core(facts.chip(target), Options(values=True), graph.name)
+    arrays = dict(zip(graph.inputs, inputs, strict=True))
+    arrays.update({value: weights[value.name] for value in graph.parameters})
+    bound = {v: _bind(core, v, arrays[v]) for v in (*graph.inputs, *graph.parameters)}
+    outputs = _lower(core, graph, bound, progress)
+    results = [
+        tensor.array().astype(value.dtype).reshape(value.shape)
+        for tensor, value in zip(outputs, graph.outputs, strict=True)
+    ]
+    return results, core.program
+
+
+def record_graph(graph: Graph, target: str) -> Program:
+    """The program of a graph without values: shapes and dtypes decide it."""
+    core = Core(facts.chip(target), Options(values=False), graph.name)
+    bound = {v: _bind(core, v, None) for v in (*graph.inputs, *graph.parameters)}
+    _lower(core, graph, bound, None)
+    return core.program
+
+
+def _bind(core: Core, value: Value, array: Array | None) -> NkiTensor:
+    dtype = device_dtype(value.dtype)
+    contents = None if array is None else np.ascontiguousarray(array).astype(dtype, copy=False)
+    storage, _, layout, data = core.allocate(
+        Space.HBM, dtype, value.shape or (1,), name=value.name, origin="input", contents=contents
+    )
+    return NkiTensor(storage, 0, layout, data)
+
+
+def _lower(
+    core: Core, graph: Graph, bound: dict[Value, NkiTensor], progress: Progress | None
+) -> list[NkiTensor]:
+    token = ACTIVE.set(core)
+    try:
+        outputs = lower_graph(graph, bound, progress)
+        core.flush()
+    finally:
+        ACTIVE.reset(token)
+    limit = core.chip.integer("hbm.core_bytes")
+    needed = sum(s.nbytes for s in core.program.storages if s.space is Space.HBM)
+    if needed > limit:
+        raise CapacityError(
+            f"the model needs {needed} bytes of HBM on one core of {core.chip.name}",
+            allowed=f"{limit} (hbm.core_bytes)", next_step="use a smaller batch or more cores",
+        )  # fmt: skip
+    return outputs
+
+
+__all__ = ["record_graph", "run_graph"]

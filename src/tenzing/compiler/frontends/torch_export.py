@@ -1,0 +1,96 @@
+"""torch.export as we call it: what is refused before, what is retried, and errors without noise."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from tenzing.compiler.frontends.torch_values import require_torch
+from tenzing.errors import Loc, TenzingError, UsageError, is_user_code
+
+# Experts as batched matrix products export with static shapes; the default's depend on routing.
+STATIC_EXPERTS: Final = "batched_mm"
+EXPERTS_NEXT_STEP: Final = f'call model.set_experts_implementation("{STATIC_EXPERTS}") first'
+
+
+def export(module: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    """The ``ExportedProgram`` of a module in eval mode at the shapes of its example arguments.
+
+    Raises UsageError when the module trains or cannot be traced.
+    """
+    torch = require_torch()
+    if isinstance(module, torch.export.ExportedProgram):
+        return module
+    if not isinstance(module, torch.nn.Module):
+        raise UsageError(
+            "only a torch.nn.Module or a torch.export.ExportedProgram can be compiled",
+            got=type(module).__name__,
+            next_step="put the function into the forward of a torch.nn.Module",
+        )
+    if module.training:
+        raise UsageError(
+            "the module is in training mode, so dropout and batch norm would change its results",
+            next_step="call module.eval() first",
+        )
+    with torch.no_grad(), quiet(), _static_experts(module):
+        return _traced(torch, module, arguments, keywords)
+
+
+def _traced(torch: Any, module: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    """Traced as plain Python, or by Dynamo where control flow nests too deep for that."""
+    first: Exception | None = None
+    for strict in (False, True):
+        try:
+            return torch.export.export(module, tuple(arguments), dict(keywords), strict=strict)
+        except TenzingError:
+            raise
+        except Exception as error:
+            first = first or error
+    assert first is not None
+    raise _export_error(module, first) from first
+
+
+@contextmanager
+def _static_experts(module: Any) -> Iterator[None]:
+    """Mixture-of-experts models run in their static form while they are traced."""
+    models = [
+        m for m in module.modules()
+        if hasattr(m, "set_experts_implementation") and hasattr(m, "get_experts_implementation")
+    ]  # fmt: skip
+    before = [(m, m.get_experts_implementation()) for m in models]
+    try:
+        for model in models:
+            model.set_experts_implementation(STATIC_EXPERTS)
+        yield
+    finally:
+        for model, implementation in before:
+            model.set_experts_implementation(implementation)
+
+
+def _export_error(module: Any, error: Exception) -> UsageError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [Loc(f.filename, f.lineno or 1, f.name) for f in frames if is_user_code(f.filename)]
+    has_experts = any(hasattr(m, "set_experts_implementation") for m in module.modules())
+    advice = "make shapes and branches independent of tensor values, then try torch.export"
+    return UsageError(
+        "torch.export cannot trace this module",
+        where=own[-1] if own else None,
+        got=f"{type(error).__name__}: {lines[0] if lines else 'no message'}",
+        next_step=f"{advice}; for a mixture of experts, {EXPERTS_NEXT_STEP}"
+        if has_experts else advice,
+    )  # fmt: skip
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep torch's complaints about its own classes from the user."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
+        yield
+
+
+__all__ = ["EXPERTS_NEXT_STEP", "export", "quiet"]

@@ -1,0 +1,156 @@
+"""The calling convention of a compiled module: nested tensors in, nested tensors out, and state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tenzing.compiler.frontends.torch_values import (
+    check_integers,
+    from_numpy,
+    require_torch,
+    to_numpy,
+)
+from tenzing.compiler.graph import Array, Value
+from tenzing.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A leaf that is no tensor: a flag, a number or None that the module was traced with."""
+
+    content: Any
+
+
+@dataclass(frozen=True)
+class Interface:
+    """How a module is called.
+
+    ``input_leaves`` and ``output_leaves`` follow the leaves of ``input_tree`` (arguments, keywords)
+    and ``output_tree``: a graph input, the number of a graph output, or a fixed value. ``state``
+    holds the module's own buffers that a call writes, by parameter name.
+    """
+
+    input_tree: Any
+    input_leaves: tuple[Value | Fixed, ...]
+    output_tree: Any
+    output_leaves: tuple[int | Fixed, ...]
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+    def flat(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Any]:
+        """The leaves of a call in order; UsageError when it is nested in another way."""
+        torch = require_torch()
+        arguments_spec, keywords_spec = self.input_tree.children()
+        names = list(keywords_spec.context)
+        if sorted(names) != sorted(keywords):
+            raise UsageError(
+                "keyword inputs differ from the compiled ones", got=sorted(keywords) or "none",
+                allowed=sorted(names) or "none", next_step="give the same ones as when compiling",
+            )  # fmt: skip
+        ordered = (tuple(arguments), {name: keywords[name] for name in names})
+        leaves, tree = torch.utils._pytree.tree_flatten(ordered)
+        expected = arguments_spec.num_children
+        if len(arguments) != expected:
+            raise UsageError(
+                "number of inputs differs from the compiled ones", got=len(arguments),
+                allowed=expected,
+            )  # fmt: skip
+        if tree != self.input_tree:
+            raise UsageError(
+                "inputs are nested in another way than the compiled ones", got=tree,
+                allowed=self.input_tree, next_step="give the same lists, tuples and dicts",
+            )  # fmt: skip
+        return list(leaves)
+
+    def arrays(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Array]:
+        """Arrays of the graph's inputs; UsageError names the input that has another type."""
+        found = []
+        for leaf, expected in zip(self.flat(arguments, keywords), self.input_leaves, strict=True):
+            if isinstance(expected, Value):
+                found.append(_checked(leaf, expected))
+            elif leaf is not expected.content and leaf != expected.content:
+                raise UsageError(
+                    "an input that is no tensor differs from the compiled one", got=leaf,
+                    allowed=expected.content, next_step="compile once for each of its values",
+                )  # fmt: skip
+        return found
+
+    def outputs(self, arrays: Sequence[Array]) -> Any:
+        """The module's nested outputs as tensors."""
+        torch = require_torch()
+        leaves = [
+            leaf.content if isinstance(leaf, Fixed) else from_numpy(arrays[leaf])
+            for leaf in self.output_leaves
+        ]
+        return torch.utils._pytree.tree_unflatten(leaves, self.output_tree)
+
+    def flat_outputs(self, outputs: Any) -> list[Any]:
+        """The leaves of nested outputs, the framework's own or ours, that are graph outputs."""
+        leaves, _ = require_torch().utils._pytree.tree_flatten(outputs)
+        pairs = zip(leaves, self.output_leaves, strict=True)
+        return [leaf for leaf, place in pairs if not isinstance(place, Fixed)]
+
+    def output_names(self) -> list[str]:
+        """A name for each output tensor: its path through the nested outputs."""
+        torch = require_torch()
+        tree = torch.utils._pytree.tree_unflatten(range(len(self.output_leaves)), self.output_tree)
+        paths = torch.utils._pytree.tree_flatten_with_path(tree)[0]
+        names = [torch.utils._pytree.keystr(path) or "output" for path, _ in paths]
+        return [
+            name for name, place in zip(names, self.output_leaves, strict=True)
+            if not isinstance(place, Fixed)
+        ]  # fmt: skip
+
+    def read_state(self) -> dict[str, Array]:
+        """What the module's written buffers hold now."""
+        return {name: to_numpy(tensor) for name, tensor in self.state.items()}
+
+    def write(
+        self,
+        new: Mapping[str, Array],
+        arguments: Sequence[Any],
+        keywords: Mapping[str, Any],
+    ) -> None:
+        """Give buffers of the module and inputs of the call their new contents, as PyTorch does."""
+        torch = require_torch()
+        places = dict(self.state)
+        leaves = self.flat(arguments, keywords)
+        for leaf, value in zip(leaves, self.input_leaves, strict=True):
+            if isinstance(value, Value) and value.name in new:
+                places[value.name] = leaf
+        with torch.no_grad():
+            for name, array in new.items():
+                places[name].copy_(from_numpy(array).reshape(places[name].shape))
+
+
+def _checked(leaf: Any, value: Value) -> Array:
+    if not isinstance(leaf, require_torch().Tensor):
+        raise UsageError(
+            f"input {value.name} is no tensor", got=type(leaf).__name__, allowed=str(value.type)
+        )
+    array = to_numpy(leaf)
+    if array.shape != value.shape or array.dtype != value.dtype:
+        raise UsageError(
+            f"input {value.name} has another shape or dtype than it was compiled for",
+            got=f"{array.dtype.name}{list(array.shape)}", allowed=str(value.type),
+            next_step="pad to the compiled shape (a bucket) or compile for this one",
+        )  # fmt: skip
+    check_integers(f"input {value.name}", array)
+    return array
+
+
+def flat_tensors(nested: Any) -> list[Any]:
+    """The tensors of nested tuples, lists and dicts, in torch's order."""
+    torch = require_torch()
+    leaves, _ = torch.utils._pytree.tree_flatten(nested)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def run_eager(module: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    """The module's own nested outputs."""
+    with require_torch().no_grad():
+        return module(*arguments, **keywords)
+
+
+__all__ = ["Fixed", "Interface", "flat_tensors", "run_eager"]
