@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from tenzing.compiler.artifact import run_graph
-from tenzing.compiler.graph import Array, Op, is_float
-from tenzing.compiler.ops import OPS
+from tenzing.compiler.graph import F32, Alias, Array, Graph, GraphBuilder, Op, is_float
+from tenzing.compiler.ops import OPS, Scatter, Tanh
 from tenzing.compiler.passes import default_pipeline
 from tenzing.compiler.reference import prepare, run
+from tenzing.isa import Space
 from tenzing.machine import analyse
 
-from .ops.samples import Sample, all_samples, one_node
+from .ops.samples import Sample, all_samples, floats, one_node
 
 RELATIVE = 2e-6  # of the largest element: float32 sums and products in another order
 HALF = 2**-8  # bfloat16 results: one unit in the last place
@@ -55,3 +56,43 @@ def test_machine_equals_reference(sample: Sample) -> None:
 def test_every_operation_has_a_sample_here() -> None:
     covered = {op.name for op, _ in LOWERED} | {"fused"}
     assert set(OPS) - covered == set()
+
+
+def test_scatter_skips_indices_outside_and_keeps_the_last() -> None:
+    table, index, updates = floats(6, 4), np.array([5, -1, 6, 5]), floats(4, 4, seed=3)
+    (got,), (expected,) = on_machine(Scatter(False), (table, index, updates))
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(got[5], updates[3])
+
+
+def test_scatter_adds_repeats_within_and_across_tiles() -> None:
+    index = np.random.default_rng(1).integers(0, 10, 300)
+    outputs = on_machine(Scatter(True), (floats(10, 600), index, floats(300, 600, seed=2)))
+    for got, expected in zip(*outputs, strict=True):
+        assert_agree(got, expected)
+
+
+def _update_graph(kind: str) -> Graph:
+    """A scatter whose table is computed, an input that stays, or one that it replaces."""
+    builder = GraphBuilder("update")
+    table = builder.input("table", (300, 40), F32)
+    index, rows = builder.input("index", (2,), np.int32), builder.input("rows", (2, 40), F32)
+    start = builder.add(Tanh(), table) if kind == "computed" else table
+    out = builder.add(Scatter(False), start, index, rows)
+    if kind == "read_again":
+        return builder.build([out, builder.add(Tanh(), start)])
+    return builder.build([out], [Alias(0, "table")] if kind == "replaced" else [])
+
+
+@pytest.mark.parametrize("kind", ["computed", "kept", "replaced", "read_again"])
+def test_a_scatter_copies_its_table_only_when_others_read_it(kind: str) -> None:
+    graph = default_pipeline().run(_update_graph(kind))
+    arrays = [floats(300, 40), np.array([7, 299], np.int32), floats(2, 40, seed=1)]
+    before = arrays[0].copy()
+    outputs, program = run_graph(graph, arrays, {}, "trn2")
+    assert [f.message for f in analyse(program).findings] == []
+    for got, expected in zip(outputs, run(graph, arrays, {}), strict=True):
+        assert_agree(got, expected)
+    np.testing.assert_array_equal(arrays[0], before)
+    copies = [s for s in program.storages if s.space is Space.HBM and s.shape == (300, 40)]
+    assert len(copies) == {"computed": 2, "kept": 2, "replaced": 1, "read_again": 3}[kind]

@@ -229,3 +229,82 @@ HF_20: Mapping[str, Callable[[], tuple[Any, tuple[Any, ...]]]] = {
         head="ForSemanticSegmentation",
     ),
 }
+
+
+# Sizes under the names that configurations give them; each takes those it knows.
+SIZES = {
+    **DECODER, **MOE, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64, "n_inner": 96,
+    "d_model": 64, "n_heads": 4, "n_layers": 2, "dim": 64, "hidden_dim": 96, "d_ff": 96,
+    "d_kv": 16, "d_head": 16, "d_inner": 96, "head_dim": 16, "num_layers": 2, "num_heads": 4,
+    "ffn_dim": 96, "word_embed_proj_dim": 64, "encoder_layers": 2, "decoder_layers": 2,
+    "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 96,
+    "decoder_ffn_dim": 96, "ffn_hidden_size": 96, "num_local_experts": 4, "n_routed_experts": 4,
+    "n_shared_experts": 1, "shared_expert_intermediate_size": 48, "rotary_dim": 8,
+    "embedding_size": 32, "max_seq_len": 64, "sliding_window": 8, "state_size": 8,
+    "time_step_rank": 4, "q_lora_rank": 32, "kv_lora_rank": 16, "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 16, "v_head_dim": 16, "n_group": 1, "topk_group": 1,
+    "first_k_dense_replace": 1, "moe_num_experts": 4, "moe_k": 2, "attention_hidden_size": 64,
+    "window_size": 8, "block_size": 4, "num_random_blocks": 1, "decoder_start_token_id": 1,
+    "mamba_d_state": 8, "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_chunk_size": 8,
+    "mamba_dt_rank": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2,
+    "expert_layer_offset": 1, "num_hidden_groups": 1, "local_attention": 8, "embedding_dim": 64,
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16, "partial_rotary_factor": 0.5, "layer_types": None,
+    "attn_layer_indices": [1], "context_length": 64, "emb_dim": 64, "block_sizes": [1, 1],
+    "conv_L_cache": 3, "chunk_size": 8,
+}  # fmt: skip
+SPECIAL: Mapping[str, Mapping[str, Any]] = {
+    "deepseek_v2": {"head_dim": 8, "num_key_value_heads": 4},
+    "deepseek_v3": {"head_dim": 8, "num_key_value_heads": 4},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "squeezebert": {"embedding_size": 64},
+}
+
+
+def _auto(kind: str, head: str) -> Callable[[], tuple[Any, tuple[Any, ...]]]:
+    """A tiny model of an architecture by its model type, with random weights."""
+
+    def make() -> tuple[Any, tuple[Any, ...]]:
+        import torch
+        import transformers
+
+        known = type(transformers.AutoConfig.for_model(kind))
+        fields = {*vars(known()), *getattr(known, "attribute_map", {})}
+        values = {**{k: v for k, v in SIZES.items() if k in fields}, **SPECIAL.get(kind, {})}
+        config = known(**values)
+        torch.manual_seed(0)
+        model = getattr(transformers, f"AutoModelFor{head}").from_config(config).eval()
+        model.config.return_dict = True
+        for part in (model.config, model.config.get_text_config()):
+            part.use_cache = False
+        if hasattr(model, "set_experts_implementation"):
+            model.set_experts_implementation("batched_mm")
+        if head != "Seq2SeqLM":
+            return model, (_tokens(),)
+        named = by_name(model, ("input_ids", "decoder_input_ids"), use_cache=False)
+        return named, (_tokens(), _tokens(8))
+
+    return make
+
+
+DECODERS = (
+    "apertus", "arcee", "biogpt", "bitnet", "bloom", "codegen", "cohere", "cohere2", "ctrl",
+    "deepseek_v2", "deepseek_v3", "diffllama", "doge", "dots1", "ernie4_5", "ernie4_5_moe",
+    "exaone4", "exaone_moe", "falcon", "flex_olmo", "gemma", "gemma2", "glm", "glm4", "glm4_moe",
+    "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe",
+    "granitemoeshared", "helium", "hunyuan_v1_dense", "hunyuan_v1_moe", "lfm2", "llama4_text",
+    "minimax", "minimax_m2", "ministral", "modernbert-decoder", "mpt", "nemotron", "olmo",
+    "olmo2", "olmo3", "olmoe", "openai-gpt", "opt", "persimmon", "phi", "phimoe", "qwen2_moe",
+    "rwkv", "seed_oss", "smollm3", "stablelm", "starcoder2", "vaultgemma", "xglm", "xlm",
+    "xlnet", "xlstm",
+)  # fmt: skip
+ENCODERS = (
+    "albert", "big_bird", "deberta", "deberta-v2", "electra", "esm", "flaubert", "fnet", "ibert",
+    "luke", "mobilebert", "modernbert", "mpnet", "nomic_bert", "rembert", "roberta", "roformer",
+)  # fmt: skip
+ENCODER_DECODERS = ("bart", "m2m_100", "marian", "mbart", "pegasus")
+OTHERS_TEXT: Mapping[str, Callable[[], tuple[Any, tuple[Any, ...]]]] = {
+    **{kind: _auto(kind, "CausalLM") for kind in DECODERS},
+    **{kind: _auto(kind, "MaskedLM") for kind in ENCODERS},
+    **{kind: _auto(kind, "Seq2SeqLM") for kind in ENCODER_DECODERS},
+}

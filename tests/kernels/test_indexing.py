@@ -10,8 +10,6 @@ from tenzing.kernels.indexing import (
     gather_columns,
     gather_rows,
     row_numbers,
-    scatter_add_rows,
-    scatter_rows,
 )
 from tenzing.kernels.reductions import reduce_middle
 from tenzing.kernels.scans import cumulative
@@ -36,21 +34,6 @@ def test_gather_columns_takes_each_rows_own_places() -> None:
     x, index = normal(140, 20), whole(20, 140, 3)
     expected = np.take_along_axis(x, index, 1)
     np.testing.assert_array_equal(run(gather_columns, x, index), expected)
-
-
-def test_scatter_skips_indices_outside_and_keeps_the_last() -> None:
-    table, updates = normal(6, 4), normal(4, 4, seed=3)
-    result = run(scatter_rows, table, np.array([5, -1, 6, 5], np.int32), updates)
-    table[5] = updates[3]
-    np.testing.assert_array_equal(result, table)
-
-
-def test_scatter_add_sums_repeats_within_and_across_tiles() -> None:
-    table, index, updates = normal(10, 600), whole(10, 300), normal(300, 600, seed=2)
-    expected = table.astype(np.float64)
-    np.add.at(expected, index, updates)
-    result = run(scatter_add_rows, table, index, updates)
-    np.testing.assert_allclose(result, expected, atol=2e-5)
 
 
 def test_row_and_element_numbers_keep_every_bit() -> None:

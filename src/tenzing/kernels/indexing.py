@@ -62,39 +62,33 @@ def gather_columns(x: NkiTensor, indices: NkiTensor) -> NkiTensor:
 
 
 @jit
-def scatter_rows(table: NkiTensor, indices: NkiTensor, updates: NkiTensor) -> NkiTensor:
-    """A copy of table [rows, columns] with ``table[indices[i]] = updates[i]``.
+def scatter_rows(table: NkiTensor, indices: NkiTensor, updates: NkiTensor) -> None:
+    """``table[indices[i]] = updates[i]`` in place: table [rows, columns], updates [count, columns].
 
-    updates [count, columns].  Indices outside the table are skipped; of several updates for one
-    row the last stays.
+    Indices outside the table are skipped; of several updates for one row the last stays.
     """
     rows, columns = table.shape
     total = indices.size
     flat = indices.reshape((total, 1))
-    out = nl.ndarray((rows, columns), dtype=table.dtype, buffer=nl.hbm)
-    nisa.dma_copy(dst=out, src=table)
     for start, count in spans(total, nl.tile_size.pmax):
         index = _load_column(flat, start, count)
         for at, width in spans(columns, ROW_COLUMNS_MAX):
             part = nl.ndarray((count, width), dtype=table.dtype, buffer=nl.sbuf)
             nisa.dma_copy(dst=part, src=updates[start : start + count, at : at + width])
-            place = out[0:rows, at : at + width].vector_select(0, index)
+            place = table[0:rows, at : at + width].vector_select(0, index)
             nisa.dma_copy(dst=place, src=part, oob_mode=nisa.oob_mode.skip)
-    return out
 
 
 @jit
-def scatter_add_rows(table: NkiTensor, indices: NkiTensor, updates: NkiTensor) -> NkiTensor:
-    """A copy of table [rows, columns] with every ``updates[i]`` added to row ``indices[i]``.
+def scatter_add_rows(table: NkiTensor, indices: NkiTensor, updates: NkiTensor) -> None:
+    """Add every ``updates[i]`` to row ``indices[i]`` of table [rows, columns], in place.
 
     Within 128 updates those of one row are first added up by a product with the matrix that says
     which indices are equal; then the rows are read, added to and written back.  Indices outside
-    the table are skipped; they must be exact in float32.
+    the table are skipped.
     """
     rows, columns = table.shape
     total = indices.size
-    out = nl.ndarray((rows, columns), dtype=table.dtype, buffer=nl.hbm)
-    nisa.dma_copy(dst=out, src=table)
     for start, count in spans(total, nl.tile_size.pmax):
         index = _load_column(indices.reshape((total, 1)), start, count)
         kind = updates.dtype if numerics.is_float(updates.dtype) else nl.float32
@@ -104,14 +98,13 @@ def scatter_add_rows(table: NkiTensor, indices: NkiTensor, updates: NkiTensor) -
             nisa.dma_copy(dst=new, src=updates[start : start + count, at : at + width])
             summed = nl.ndarray((count, width), dtype=nl.float32, buffer=nl.psum)
             nisa.nc_matmul(dst=summed, stationary=equal, moving=cast(new, kind))
-            place = out[0:rows, at : at + width].vector_select(0, index)
+            place = table[0:rows, at : at + width].vector_select(0, index)
             old = nl.ndarray((count, width), dtype=table.dtype, buffer=nl.sbuf)
             nisa.memset(dst=old, value=0)
             nisa.dma_copy(dst=old, src=place, oob_mode=nisa.oob_mode.skip)
             both = nl.ndarray((count, width), dtype=table.dtype, buffer=nl.sbuf)
             nisa.tensor_tensor(dst=both, data1=summed, data2=old, op=nl.add)
             nisa.dma_copy(dst=place, src=both, oob_mode=nisa.oob_mode.skip)
-    return out
 
 
 @jit
@@ -232,16 +225,14 @@ def _times(index: NkiTensor, factor: int) -> NkiTensor:
     return done
 
 
-def _equal_indices(flat: NkiTensor, index: NkiTensor, start: int, dtype: object) -> NkiTensor:
-    """``[i, j]``: 1 where index i equals index j."""
+def _equal_indices(flat: NkiTensor, index: NkiTensor, start: int, dtype: Any) -> NkiTensor:
+    """``[i, j]``: 1 where index i equals index j, compared as 32-bit integers."""
     count = index.shape[0]
     line = nl.ndarray((count, count), dtype=flat.dtype, buffer=nl.sbuf)
     nisa.dma_copy(dst=line, src=flat.ap([[0, count], [1, count]], offset=start))
-    column = nl.ndarray((count, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.tensor_copy(dst=column, src=index)
-    equal = nl.ndarray((count, count), dtype=dtype, buffer=nl.sbuf)
-    nisa.tensor_scalar(dst=equal, data=line, op0=nl.equal, operand0=column)
-    return equal
+    same = nl.ndarray((count, count), dtype=flat.dtype, buffer=nl.sbuf)
+    nisa.tensor_tensor(dst=same, data1=line, data2=index.broadcast(1, count), op=nl.equal)
+    return cast(same, dtype)
 
 
 __all__ = [

@@ -92,6 +92,8 @@ INDEXING = {
     "diagonal": lambda x: (x.diagonal(0, 1, 2), x.diagonal(1, 1, 2), x.diagonal(-1, 0, 1)),
     "roll_all": lambda x: x.roll(5),
     "repeat_interleave": lambda x: x.repeat_interleave(2, 1),
+    "diagonal_scatter": lambda x: x.diagonal_scatter(x[:, :, 0] * 9, 1, 1, 2),
+    "triangle": lambda x: (torch.tril_indices(3, 4, 1), x[:, *torch.triu_indices(3, 4)]),
     "isin": lambda x: torch.isin(x.round(), torch.tensor([0.0, 1.0])),
 }  # fmt: skip
 ORDER = {
@@ -102,6 +104,7 @@ ORDER = {
     "argmin": lambda x: (x.argmin(1), x.argmin()), "min_dim": lambda x: x.min(0),
     "cumprod": lambda x: x.cumprod(1), "cummax": lambda x: x.round().cummax(2),
     "cummin": lambda x: x.cummin(0), "logcumsumexp": lambda x: x.logcumsumexp(1),
+    "median_all": lambda x: x.median(),
     "diff": lambda x: x.diff(dim=1), "norm_three": lambda x: torch.linalg.vector_norm(x, 3, -1),
     "norm_low": lambda x: torch.linalg.vector_norm(x, float("-inf"), 1),
     "std": lambda x: x.std((0, 2)), "prod_first": lambda x: x.prod(0),
@@ -113,6 +116,11 @@ NUMBERS = {
     "atan": torch.atan, "atan2": lambda x: torch.atan2(x, x.flip(0)),
     "asin": lambda x: torch.asin(x / 3), "acos": lambda x: torch.acos(x / 3),
     "atanh": lambda x: torch.atanh(x / 3.1), "acosh": lambda x: torch.acosh(x.abs() + 1.1),
+    "fmax": lambda x: torch.fmax(torch.where(x > 1, torch.nan, x), x.flip(0)),
+    "fmin": lambda x: torch.fmin(x, torch.where(x > 1, torch.nan, x)),
+    "copysign": lambda x: (torch.copysign(x, x.flip(0)), torch.copysign(x, -1.0)),
+    "signbit": torch.signbit, "hypot": lambda x: torch.hypot(x, x + 1), "erfc": torch.erfc,
+    "decimals": lambda x: x.round(decimals=1),
     "log10": lambda x: torch.log10(x.abs()), "to_int": lambda x: (x * 9).long(),
     "nan_to_num": lambda x: torch.nan_to_num(torch.where(x > 2, torch.inf, x)),
     "remainder": lambda x: (x % 0.7, torch.fmod(x, 0.7), x // 0.7),
@@ -123,7 +131,8 @@ NUMBERS = {
 }  # fmt: skip
 INTEGERS = {
     "shifts": lambda i: (i << 2, i >> 1, -i >> 1),
-    "bits": lambda i: (i & 5, i | 8, i ^ 3, ~i),
+    "bits": lambda i: (i & 5, i | 8, i ^ 3, ~i, 5 & i),
+    "reversed": lambda i: 40 % (i + 1),
     "xor": lambda i: torch.logical_xor(i > 3, i < 9),
     "division": lambda i: (i // 2, -i // 4, i % 4, -i % 4, torch.fmod(-i, 4)),
     "sorted": lambda i: (i.sort(1), i.argmax(1), i.cumsum(1), i.topk(2)),

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from tenzing.compiler.graph import Node, Shape
-from tenzing.compiler.lowering.registry import as_rows, copied, lowers, unsupported
+from tenzing.compiler.lowering.registry import (
+    as_rows,
+    copied,
+    lowers,
+    lowers_in_place,
+    unsupported,
+)
 from tenzing.kernels.indexing import (
     element_numbers,
     gather_columns,
@@ -17,9 +24,8 @@ from tenzing.kernels.indexing import (
 )
 from tenzing.nki import NkiTensor
 
-EXACT_INTEGERS = 2**24  # float32 holds every integer up to here
-COLUMNS_ON_CHIP = 4096  # rows up to here are loaded whole to pick elements from
-PATTERN_DIMS = 4  # of one iota
+COLUMNS_ON_CHIP: Final = 4096  # rows up to here are loaded whole to pick elements from
+PATTERN_DIMS: Final = 4  # of one iota
 
 
 def _sides(shape: Shape, dim: int) -> tuple[int, int, int]:
@@ -59,16 +65,17 @@ def _cut_to(x: NkiTensor, sizes: Shape, dim: int) -> NkiTensor:
 
 @lowers("scatter")
 def _scatter(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
+    return _scatter_in_place(node, [copied(inputs[0]), *inputs[1:]])
+
+
+@lowers_in_place("scatter")
+def _scatter_in_place(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     table, indices, updates = inputs
     shape = node.inputs[0].shape
     columns = math.prod(shape[1:])
     kernel = scatter_add_rows if node.attrs["accumulate"] else scatter_rows
-    if node.attrs["accumulate"] and shape[0] > EXACT_INTEGERS:
-        raise unsupported(node, f"that adds to more than {EXACT_INTEGERS} rows")
-    result = kernel(
-        table.reshape((shape[0], columns)), indices, updates.reshape((indices.size, columns))
-    )
-    return [result]
+    kernel(table.reshape((shape[0], columns)), indices, updates.reshape((indices.size, columns)))
+    return [table]
 
 
 @lowers("dynamic_slice")
@@ -80,9 +87,15 @@ def _dynamic_slice(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
 
 @lowers("dynamic_update_slice")
 def _dynamic_update_slice(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
+    return _update_in_place(node, [copied(inputs[0]), *inputs[1:]])
+
+
+@lowers_in_place("dynamic_update_slice")
+def _update_in_place(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     x, update, position = inputs
     rows, index, columns = _window(node, x, position, node.inputs[1].shape)
-    return [scatter_rows(rows, index, update.reshape((index.size, columns)))]
+    scatter_rows(rows, index, update.reshape((index.size, columns)))
+    return [x]
 
 
 def _window(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tenzing.compiler.graph import Graph, Value
-from tenzing.compiler.lowering.registry import RULES, unsupported
+from tenzing.compiler.graph import Graph, Node, Value
+from tenzing.compiler.lowering.registry import IN_PLACE, RULES, unsupported
 from tenzing.errors import TenzingError
 from tenzing.nki import NkiTensor
 
@@ -19,16 +19,50 @@ def lower_graph(graph: Graph, bound: Tensors, progress: Progress | None = None) 
     ``bound`` holds an HBM tensor for each input and parameter.
     """
     tensors = dict(bound)
+    memory = _Memory(graph, bound)
     for number, node in enumerate(graph.nodes):
-        rule = RULES.get(node.op.name)
-        if rule is None:
-            raise unsupported(node)
         try:
-            results = rule(node, [tensors[v] for v in node.inputs])
+            results = _lowered(node, [tensors[v] for v in node.inputs], memory, number)
         except TenzingError as error:
             raise error.at(node.loc) from None
         for value, result in zip(node.outputs, results, strict=True):
             tensors[value] = result.reshape(value.shape or (1,))
+            memory.holds(value, tensors[value])
         if progress is not None:
             progress(number + 1, len(graph.nodes))
     return [tensors[v] for v in graph.outputs]
+
+
+def _lowered(
+    node: Node, inputs: list[NkiTensor], memory: _Memory, number: int
+) -> list[NkiTensor]:  # fmt: skip
+    name = node.op.name
+    if name in IN_PLACE and memory.ends_at(inputs[0], number):
+        return IN_PLACE[name](node, inputs)
+    rule = RULES.get(name)
+    if rule is None:
+        raise unsupported(node)
+    return rule(node, inputs)
+
+
+class _Memory:
+    """Until which node the bytes of each HBM tensor are read, whatever values share them."""
+
+    def __init__(self, graph: Graph, bound: Tensors) -> None:
+        self.last = {v: number for number, n in enumerate(graph.nodes) for v in n.inputs}
+        self.last.update((value, len(graph.nodes)) for value in graph.outputs)
+        self.until: dict[int, int] = {}
+        replaced = {alias.target for alias in graph.aliases}
+        for value, tensor in bound.items():
+            self.holds(value, tensor)
+            if value.name not in replaced:  # a weight or an input outlives the program
+                self.until[id(tensor.storage)] = len(graph.nodes)
+
+    def holds(self, value: Value, tensor: NkiTensor) -> None:
+        """``value`` lies in the memory of ``tensor``."""
+        key = id(tensor.storage)
+        self.until[key] = max(self.until.get(key, -1), self.last.get(value, -1))
+
+    def ends_at(self, tensor: NkiTensor, number: int) -> bool:
+        """Whether node ``number`` is the last to read the memory, so that it may write there."""
+        return self.until[id(tensor.storage)] <= number

@@ -17,16 +17,25 @@ from tenzing.nki import language as nl
 Rule = Callable[[Node, list[NkiTensor]], list[NkiTensor]]
 
 RULES: Final[dict[str, Rule]] = {}
+IN_PLACE: Final[dict[str, Rule]] = {}  # may write into their first input, which nobody reads again
 
 
 def lowers(*names: str) -> Callable[[Rule], Rule]:
     """Register the rule of operations: HBM tensors of the inputs in, of the outputs back."""
+    return _registered(RULES, names)
 
+
+def lowers_in_place(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule that overwrites its first input, for when nobody reads that any more."""
+    return _registered(IN_PLACE, names)
+
+
+def _registered(table: dict[str, Rule], names: tuple[str, ...]) -> Callable[[Rule], Rule]:
     def register(rule: Rule) -> Rule:
         for name in names:
-            if name in RULES:
+            if name in table:
                 raise GraphError("operation lowered twice", got=name)
-            RULES[name] = rule
+            table[name] = rule
         return rule
 
     return register

@@ -13,6 +13,7 @@ import numpy as np
 
 from tenzing.compiler.graph import Graph, GraphError, Node, Value, is_float
 from tenzing.compiler.lowering.registry import device_dtype, unsupported
+from tenzing.compiler.ops import Constant
 from tenzing.nki import NkiTensor
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
@@ -117,11 +118,11 @@ def width_of(tiles_given: Sequence[Tile]) -> int:
 
 
 def _splat(node: Node) -> float:
-    array = node.op.array  # type: ignore[attr-defined]
-    first = array.reshape(-1)[0]
-    if array.size > 1 and not (array == first).all():
+    op = node.op
+    assert isinstance(op, Constant)
+    if not op.is_splat:
         raise unsupported(node, "inside a fused group")
-    return int(first) if array.dtype.kind in "iub" else float(first)
+    return int(op.number) if op.dtype.kind in "iub" else op.number
 
 
 __all__ = ["TILE_RULES", "Body", "Tile", "spread", "tiles", "width_of"]

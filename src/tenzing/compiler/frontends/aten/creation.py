@@ -35,6 +35,8 @@ def _full(t: Translator, _: object, *rest: Number, **named: Number) -> Result:
     "empty_like.default",
     "new_empty.default",
     "empty_strided.default",
+    "new_empty_strided.default",
+    "empty_permuted.default",
 )
 def _zeros(t: Translator, *_: object, **__: object) -> Result:
     return t.splat(0, t.result)
@@ -84,3 +86,15 @@ def _eye(t: Translator, *_: Sequence[int], **__: object) -> Result:
     index = TensorType(t.result.shape, np.dtype(np.int32))
     row, column = (t.emit(ops.Iota(index.shape, index.dtype, dim)) for dim in (0, 1))
     return t.convert(t.emit(ops.Compare("eq"), row, column), t.result.dtype)
+
+
+@aten("tril_indices.default")
+def _tril_indices(t: Translator, rows: int, columns: int, offset: int = 0, **_: object) -> Result:
+    places = np.stack(np.tril_indices(rows, offset, columns))
+    return t.emit(ops.Constant.of(places.astype(t.result.dtype)))
+
+
+@aten("triu_indices.default")
+def _triu_indices(t: Translator, rows: int, columns: int, offset: int = 0, **_: object) -> Result:
+    places = np.stack(np.triu_indices(rows, offset, columns))
+    return t.emit(ops.Constant.of(places.astype(t.result.dtype)))

@@ -82,6 +82,8 @@ for _name, _op in _UNARY.items():
     aten(f"{_name}.default")(_unary(_op))
 for _name, _op in _BINARY.items():
     aten(f"{_name}.Tensor", f"{_name}.Scalar")(_binary(_op))
+for _name in ("bitwise_and", "bitwise_or", "bitwise_xor"):
+    aten(f"{_name}.Scalar_Tensor")(_binary(_BINARY[_name]))
 for _direction in ("eq", "ne", "lt", "le", "gt", "ge"):
     aten(f"{_direction}.Tensor", f"{_direction}.Scalar")(_comparison(_direction))
 aten("_neg_view.default")(_unary(ops.Negate()))
@@ -172,7 +174,7 @@ def _floor_div(t: Translator, x: Operand, y: Operand) -> Value:
     return combine(t, ops.Divide(), t.emit(ops.Subtract(), left, rest), y)
 
 
-@aten("remainder.Tensor", "remainder.Scalar")
+@aten("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor")
 def floored_remainder(t: Translator, x: Operand, y: Operand) -> Value:
     """Python's %: the truncated remainder, moved by y where the signs differ."""
     right = t.tensor(y, t.result.shape, t.result.dtype)
@@ -307,6 +309,55 @@ def _logical_xor(t: Translator, x: Value, y: Value) -> Result:
 @aten("logical_not.default")
 def _logical_not(t: Translator, x: Value) -> Result:
     return t.emit(ops.Not(), truth(t, x, t.result.shape))
+
+
+@aten("fmax.default")
+def _fmax(t: Translator, x: Value, y: Value) -> Result:
+    return _but_not_nan(t, ops.Maximum(), x, y)
+
+
+@aten("fmin.default")
+def _fmin(t: Translator, x: Value, y: Value) -> Result:
+    return _but_not_nan(t, ops.Minimum(), x, y)
+
+
+def _but_not_nan(t: Translator, op: Op, x: Value, y: Value) -> Value:
+    """``op`` of both, or the one that is a number."""
+    one, other = (t.tensor(v, t.result.shape, t.result.dtype) for v in (x, y))
+    best = t.emit(op, one, other)
+    best = t.emit(ops.Select(), t.emit(ops.Compare("ne"), one, one), other, best)
+    return t.emit(ops.Select(), t.emit(ops.Compare("ne"), other, other), one, best)
+
+
+@aten("copysign.Tensor", "copysign.Scalar")
+def _copysign(t: Translator, x: Value, y: Operand) -> Result:
+    size, sign = t.emit(ops.Abs(), t.convert(x, t.result.dtype)), t.result
+    size = t.broadcast(size, sign.shape)
+    given = t.tensor(y, sign.shape, sign.dtype)
+    below = t.emit(ops.Compare("lt"), given, t.splat(0, sign))
+    return t.emit(ops.Select(), below, t.emit(ops.Negate(), size), size)
+
+
+@aten("signbit.default")
+def _signbit(t: Translator, x: Value) -> Result:
+    return t.emit(ops.Compare("lt"), x, t.splat(0, x.type))
+
+
+@aten("hypot.default")
+def _hypot(t: Translator, x: Value, y: Value) -> Result:
+    squares = (combine(t, ops.Multiply(), v, v) for v in (x, y))
+    return t.emit(ops.Sqrt(), t.emit(ops.Add(), *squares))
+
+
+@aten("erfc.default", "special_erfc.default")
+def _erfc(t: Translator, x: Value) -> Result:
+    return combine(t, ops.Subtract(), 1.0, t.emit(ops.Erf(), t.convert(x, t.result.dtype)))
+
+
+@aten("round.decimals")
+def _round_decimals(t: Translator, x: Value, decimals: int = 0) -> Result:
+    scaled = combine(t, ops.Multiply(), x, 10.0**decimals)
+    return combine(t, ops.Multiply(), t.emit(ops.RoundNearestEven(), scaled), 10.0**-decimals)
 
 
 @aten("isnan.default")

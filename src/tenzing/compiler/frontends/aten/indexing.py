@@ -109,23 +109,19 @@ def _index_put(
     if masks and len(masks) == len(indices) == 1 and not accumulate:
         return _put_where(t, x, masks[0], values)
     places, given = _chosen(t, indices)
-    order = _front(places, len(x.shape))
-    turned = t.transpose(x, order)
-    depth = len(given)
+    first, depth = places[0], len(places)
     lead: Shape = np.broadcast_shapes(*(index.shape for index in given))
-    kept = turned.shape[depth:]
-    first = places[0]
-    together = places == list(range(first, first + depth))
-    shape = (*lead, *kept)
-    if together and first:  # the indexed dims stay where they were
-        seen = (*kept[:first], *lead, *kept[first:])
-        values = t.transpose(t.tensor(values, seen, x.dtype), _front(
-            range(first, first + len(lead)), len(seen)))  # fmt: skip
-    updates = t.tensor(values, shape, x.dtype)
-    flat = t.reshape(turned, (math.prod(turned.shape[:depth]), *kept))
-    place = _linear_index(t, given, turned.shape[:depth], lead)
-    done = t.reshape(t.emit(ops.Scatter(accumulate), flat, place, updates), turned.shape)
-    return t.transpose(done, [order.index(d) for d in range(len(order))])
+    order = list(range(len(x.shape)))
+    if places != list(range(first, first + depth)):
+        order, first = _front(places, len(x.shape)), 0
+    turned = t.transpose(x, order)
+    sizes, kept = turned.shape[first : first + depth], turned.shape[first + depth :]
+    seen = t.tensor(values, (*turned.shape[:first], *lead, *kept), x.dtype)
+    lines = (*turned.shape[:first], math.prod(lead), *kept)
+    flat = t.reshape(turned, (*turned.shape[:first], math.prod(sizes), *kept))
+    place = t.reshape(_linear_index(t, given, sizes, lead), (math.prod(lead),))
+    done = scatter_lines(t, flat, first, place, t.reshape(seen, lines), accumulate)
+    return t.transpose(t.reshape(done, turned.shape), [order.index(d) for d in range(len(order))])
 
 
 def _put_where(t: Translator, x: Value, mask: Value, values: Value) -> Value:
@@ -274,12 +270,22 @@ def _element_places(t: Translator, shape: Shape, dim: int, index: Value) -> Valu
 def scatter_lines(
     t: Translator, x: Value, dim: int, index: Value, source: Value, accumulate: bool
 ) -> Value:
-    """``x`` with lines across ``dim`` replaced by, or added to, those of ``source``."""
-    order = [dim, *(d for d in range(len(x.shape)) if d != dim)]
-    rows, updates = (t.transpose(v, order) for v in (x, t.convert(source, x.dtype)))
-    flat = t.reshape(positive_index(t, index, x.shape[dim]), (index.type.elements,))
-    done = t.emit(ops.Scatter(accumulate), rows, flat, updates)
-    return t.transpose(done, [order.index(d) for d in range(len(order))])
+    """``x`` with lines across ``dim`` replaced by, or added to, those of ``source``.
+
+    The dims before ``dim`` become part of the row number, so that nothing is transposed.
+    """
+    size, inner = x.shape[dim], x.shape[dim + 1 :]
+    outer, count = math.prod(x.shape[:dim]), index.type.elements
+    place = t.reshape(positive_index(t, index, size), (count,))
+    if outer > 1:
+        wide = TensorType((outer, count), place.dtype)
+        block = t.emit(ops.Iota(wide.shape, wide.dtype, 0))
+        start = t.emit(ops.Multiply(), block, t.splat(size, wide))
+        moved = t.emit(ops.Add(), t.broadcast(place, wide.shape), start)
+        place = t.reshape(moved, (outer * count,))
+    rows = t.reshape(x, (outer * size, *inner))
+    updates = t.reshape(t.convert(source, x.dtype), (outer * count, *inner))
+    return t.reshape(t.emit(ops.Scatter(accumulate), rows, place, updates), x.shape)
 
 
 @aten("slice_scatter.default")
@@ -410,6 +416,22 @@ def _diagonal(t: Translator, x: Value, offset: int = 0, dim1: int = 0, dim2: int
     flat = t.reshape(front, (x.shape[rows] * x.shape[columns], *front.shape[2:]))
     taken = t.emit(ops.Gather(0), flat, t.emit(ops.Constant.of(places)))
     return t.transpose(taken, [*range(1, len(taken.shape)), 0])
+
+
+@aten("diagonal_scatter.default")
+def _diagonal_scatter(
+    t: Translator, x: Value, source: Value, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Result:
+    rows, columns = t.dim(dim1, len(x.shape)), t.dim(dim2, len(x.shape))
+    order = _front([rows, columns], len(x.shape))
+    front = t.transpose(x, order)
+    count = source.shape[-1]
+    start = offset if offset >= 0 else -offset * x.shape[columns]
+    places = t.emit(ops.Constant.of(start + np.arange(count) * (x.shape[columns] + 1)))
+    flat = t.reshape(front, (x.shape[rows] * x.shape[columns], *front.shape[2:]))
+    lines = t.transpose(source, [len(source.shape) - 1, *range(len(source.shape) - 1)])
+    done = t.reshape(t.emit(ops.Scatter(False), flat, places, lines), front.shape)
+    return t.transpose(done, [order.index(d) for d in range(len(order))])
 
 
 @aten("masked_fill.Scalar", "masked_fill.Tensor")

@@ -83,6 +83,12 @@ def _median(t: Translator, x: Value, dim: int, keepdim: bool = False) -> Result:
     return _kth(t, x, (x.shape[t.dim(dim, len(x.shape))] + 1) // 2, dim, keepdim)
 
 
+@aten("median.default")
+def _median_of_all(t: Translator, x: Value) -> Result:
+    result = _median(t, t.reshape(x, (x.type.elements,)), 0)
+    return result[0] if isinstance(result, tuple) else None
+
+
 @aten("argmin.default")
 def _argmin(t: Translator, x: Value, dim: int | None = None, keepdim: bool = False) -> Result:
     opposite = t.emit(ops.Negate(), x)
