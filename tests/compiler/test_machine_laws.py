@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tenzing.compiler.artifact import run_graph
+from tenzing.compiler.execution import run_graph
 from tenzing.compiler.graph import F32, Alias, Array, Graph, GraphBuilder, Op, is_float
 from tenzing.compiler.ops import OPS, Scatter, Tanh
 from tenzing.compiler.passes import default_pipeline

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tenzing.compiler import ops
-from tenzing.compiler.artifact import run_graph
+from tenzing.compiler.execution import run_graph
 from tenzing.compiler.graph import F32, Graph, GraphBuilder, Value
 from tenzing.compiler.passes import default_pipeline
 from tenzing.compiler.reference import run

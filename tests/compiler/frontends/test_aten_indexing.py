@@ -11,8 +11,9 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch.nn import functional as F  # noqa: E402
 
-from tenzing.compiler.artifact import run_graph  # noqa: E402
-from tenzing.compiler.frontends.torch import import_module, to_numpy  # noqa: E402
+from tenzing.compiler.execution import run_graph  # noqa: E402
+from tenzing.compiler.frontends.torch import import_module  # noqa: E402
+from tenzing.compiler.frontends.torch_values import to_numpy  # noqa: E402
 from tenzing.compiler.graph import Array  # noqa: E402
 from tenzing.compiler.passes import default_pipeline  # noqa: E402
 from tenzing.compiler.reference import prepare, run  # noqa: E402
