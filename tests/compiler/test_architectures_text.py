@@ -10,8 +10,11 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from tenzing.compiler.artifact import run_graph
-from tenzing.compiler.frontends.torch import import_module, to_numpy
+from tenzing.compiler.comparison import cosine
+from tenzing.compiler.execution import run_graph
+from tenzing.compiler.frontends.torch import import_module
+from tenzing.compiler.frontends.torch_interface import flat_tensors, run_eager
+from tenzing.compiler.frontends.torch_values import to_numpy
 from tenzing.compiler.graph import Array
 from tenzing.compiler.passes import default_pipeline
 from tenzing.compiler.reference import prepare
