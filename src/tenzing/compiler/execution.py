@@ -11,7 +11,7 @@ from tenzing.compiler.graph import Array, Graph, Value
 from tenzing.compiler.lowering import Progress, device_dtype, lower_graph
 from tenzing.errors import CapacityError
 from tenzing.isa import Program, Space
-from tenzing.machine import ACTIVE, Core, Options
+from tenzing.machine import ACTIVE, Core, Options, hbm_need_bytes, lifetimes
 from tenzing.nki import NkiTensor
 
 
@@ -35,11 +35,14 @@ def run_graph(
     return results, core.program
 
 
-def record_graph(graph: Graph, target: str) -> Program:
-    """The program of a graph without values: shapes and dtypes decide it."""
+def record_graph(graph: Graph, target: str, *, check_memory: bool = True) -> Program:
+    """The program of a graph without values: shapes and dtypes decide it.
+
+    Raises CapacityError when it needs more HBM than a core has, unless told not to look.
+    """
     core = Core(facts.chip(target), Options(values=False), graph.name)
     bound = {v: _bind(core, v, None) for v in (*graph.inputs, *graph.parameters)}
-    _lower(core, graph, bound, None)
+    _lower(core, graph, bound, None, check_memory)
     return core.program
 
 
@@ -53,7 +56,11 @@ def _bind(core: Core, value: Value, array: Array | None) -> NkiTensor:
 
 
 def _lower(
-    core: Core, graph: Graph, bound: dict[Value, NkiTensor], progress: Progress | None
+    core: Core,
+    graph: Graph,
+    bound: dict[Value, NkiTensor],
+    progress: Progress | None,
+    check_memory: bool = True,
 ) -> list[NkiTensor]:
     token = ACTIVE.set(core)
     try:
@@ -62,7 +69,7 @@ def _lower(
     finally:
         ACTIVE.reset(token)
     limit = core.chip.integer("hbm.core_bytes")
-    needed = sum(s.nbytes for s in core.program.storages if s.space is Space.HBM)
+    needed = hbm_need_bytes(core.program, *lifetimes(core.program)) if check_memory else 0
     if needed > limit:
         raise CapacityError(
             f"the model needs {needed} bytes of HBM on one core of {core.chip.name}",

@@ -4,11 +4,13 @@ from tenzing.facts.chip import Chip, all_chips, chip, chips
 from tenzing.facts.fact import Alternative, Fact, Source
 from tenzing.facts.instance import Instance, instance, instances, instances_of
 from tenzing.facts.loader import sources
+from tenzing.facts.model import model, models
 from tenzing.facts.price import NoPrice, Price, best_price, no_price, price, prices_of
 from tenzing.facts.render import as_json, render, schema_page
 
 __all__ = [
     "Alternative", "Chip", "Fact", "Instance", "NoPrice", "Price", "Source",
     "all_chips", "as_json", "best_price", "chip", "chips", "instance", "instances",
-    "instances_of", "no_price", "price", "prices_of", "render", "schema_page", "sources",
+    "instances_of", "model", "models", "no_price", "price", "prices_of", "render",
+    "schema_page", "sources",
 ]  # fmt: skip

@@ -79,7 +79,7 @@ def place(program: Program) -> Placement:
     chip = program.chip
     for space in (Space.SBUF, Space.PSUM):
         _place_space(program, space, result)
-    result.hbm_bytes = sum(s.nbytes for s in program.storages if s.space is Space.HBM)
+    result.hbm_bytes = hbm_need_bytes(program, first, last)
     limit = chip.integer("hbm.core_bytes")
     if result.hbm_bytes > limit:
         result.findings.append(Finding(
@@ -87,6 +87,28 @@ def place(program: Program) -> Placement:
             f"{chip.name} has {format_bytes(limit)} (hbm.core_bytes)",
             next_step="split the kernel over more cores or use a smaller dtype"))  # fmt: skip
     return result
+
+
+def hbm_need_bytes(program: Program, first: Array, last: Array) -> int:
+    """Most HBM bytes alive at one time: inputs, weights and results always, others while in use.
+
+    Tensors of disjoint lifetimes share memory, as a compiler places them.
+    """
+    held = 0
+    events: list[tuple[int, int]] = []
+    for storage in program.storages:
+        if storage.space is not Space.HBM:
+            continue
+        if storage.origin != "local" or first[storage.id] < 0:
+            held += storage.nbytes
+        else:
+            events.append((int(first[storage.id]), storage.nbytes))
+            events.append((int(last[storage.id]) + 1, -storage.nbytes))
+    level = peak = 0
+    for _, change in sorted(events):
+        level += change
+        peak = max(peak, level)
+    return held + peak
 
 
 class _Rotation:

@@ -1,0 +1,52 @@
+"""The programs that serve a decoder: prefill buckets and decode steps by cache length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tenzing.compiler.models.config import decoder_shape
+from tenzing.compiler.models.decoder import DecoderShape, decode_graph, prefill_graph
+from tenzing.compiler.timing import GraphTime, time_graph
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DecoderTimes:
+    """Times of the compiled programs of one model: by prompt bucket, and by cache length."""
+
+    shape: DecoderShape
+    batch: int
+    prefill: Mapping[int, GraphTime]
+    decode: Mapping[int, GraphTime]
+
+
+def decoder_times(
+    model: str | Path | Mapping[str, Any] | DecoderShape,
+    *,
+    batch: int = 1,
+    buckets: Sequence[int] = (),
+    lengths: Sequence[int] = (),
+    target: str = "trn2",
+    progress: Progress = lambda _: None,
+) -> DecoderTimes:
+    """Time a decoder's programs on one core, from shapes alone.
+
+    ``buckets``: prompt lengths, ``lengths``: cache lengths of decode steps. Raises CapacityError
+    for a model that does not fit.
+    """
+    shape = model if isinstance(model, DecoderShape) else decoder_shape(model)
+    prefill, decode = {}, {}
+    for tokens in buckets:
+        progress(f"prefill of {tokens} tokens")
+        prefill[tokens] = time_graph(prefill_graph(shape, batch, tokens), target)
+    for length in lengths:
+        progress(f"decode step at {length} positions")
+        decode[length] = time_graph(decode_graph(shape, batch, length), target)
+    return DecoderTimes(shape, batch, prefill, decode)
+
+
+__all__ = ["DecoderTimes", "decoder_times"]

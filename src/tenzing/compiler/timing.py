@@ -1,0 +1,184 @@
+"""How long a graph takes on a chip, with layers that repeat simulated only a few times."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from tenzing import facts
+from tenzing.compiler.execution import record_graph
+from tenzing.compiler.graph import Graph, Value
+from tenzing.compiler.ops import Constant
+from tenzing.compiler.passes import default_pipeline
+from tenzing.compiler.printer import to_text
+from tenzing.compiler.repetition import collapse, find_repetition
+from tenzing.errors import CapacityError
+from tenzing.machine import Analysis, analyse
+from tenzing.machine.store import cached
+from tenzing.units import PS_PER_S, format_bytes
+
+KEPT: Final = 3  # blocks simulated: the first is cold, the last two give the steady increment
+TERA: Final = 10**12
+GIGA: Final = 10**9
+PS_PER_US: Final = 10**6
+Prepare = Callable[[Graph], Graph]
+
+
+@dataclass(frozen=True)
+class GraphTime:
+    """Time and work of one execution of a graph on one core; picoseconds, bytes.
+
+    ``repeats``: how many equal blocks the graph has, ``simulated``: how many were simulated.
+    ``busy_ps`` by engine.
+    """
+
+    chip: str
+    total_ps: int
+    launch_ps: int
+    instructions: int
+    flops: int
+    hbm_read_bytes: int
+    hbm_write_bytes: int
+    hbm_bytes: int
+    sbuf_peak_bytes: int
+    psum_peak_bytes: int
+    busy_ps: dict[str, int] = field(hash=False)
+    repeats: int = 1
+    simulated: int = 1
+
+    @property
+    def latency_ps(self) -> int:
+        """One execution on the device, launch included."""
+        return self.total_ps + self.launch_ps
+
+    @property
+    def latency_us(self) -> float:
+        """The same in microseconds."""
+        return self.latency_ps / PS_PER_US
+
+    @property
+    def mfu(self) -> float:
+        """Share of the core's bf16 matrix peak."""
+        peak = facts.chip(self.chip).number("core.peak_bf16_tflops") * TERA
+        return self.flops / (peak * max(self.total_ps, 1) / PS_PER_S)
+
+    @property
+    def mbu(self) -> float:
+        """Share of the HBM bandwidth one core can draw."""
+        rate = facts.chip(self.chip).number("hbm.core_gb_s") * GIGA
+        moved = self.hbm_read_bytes + self.hbm_write_bytes
+        return moved / (rate * max(self.total_ps, 1) / PS_PER_S)
+
+
+def time_graph(
+    graph: Graph, target: str = "trn2", *, autocast: str = "none", autocast_dtype: str = "bf16",
+    prepare: Prepare | None = None, cache_note: str = "",
+) -> GraphTime:  # fmt: skip
+    """Time an imported or built graph: passes, kernels, schedule.
+
+    Repeated layers cost the time of three: the rest follows the increment of the last one. Results
+    are kept on disk. ``prepare`` rewrites the graph first (a sharding, say); ``cache_note`` names
+    what it does. Raises CapacityError when the whole does not fit the core's HBM.
+    """
+    chip = facts.chip(target).name
+    key = {
+        "graph": digest(graph), "chip": chip, "autocast": autocast, "dtype": autocast_dtype,
+        "note": cache_note,
+    }  # fmt: skip
+    pipeline = default_pipeline(autocast, autocast_dtype)
+
+    def optimise(given: Graph) -> Graph:
+        return pipeline.run(prepare(given) if prepare is not None else given)
+
+    found = cached("graph-time", key, lambda: asdict(_time(graph, chip, optimise)))
+    result = GraphTime(**found)
+    check_memory(result)
+    return result
+
+
+def check_memory(time: GraphTime) -> None:
+    """Raise CapacityError when weights, state and activations exceed the core's HBM."""
+    limit = facts.chip(time.chip).integer("hbm.core_bytes")
+    if time.hbm_bytes > limit:
+        fit = 1 << (-(-time.hbm_bytes // limit) - 1).bit_length()
+        raise CapacityError(
+            f"the model needs {format_bytes(time.hbm_bytes)} of HBM on one core of {time.chip}",
+            allowed=f"{format_bytes(limit)} (hbm.core_bytes)",
+            next_step=f"spread it over {fit} or more cores (tensor parallel), or use a smaller "
+            "batch, length or dtype",
+        )  # fmt: skip
+
+
+def _time(graph: Graph, chip: str, optimise: Prepare) -> GraphTime:
+    run = find_repetition(graph)
+    if run is None or run.count <= KEPT + 1:
+        return _measure(optimise(graph), chip)
+    more = _measure(optimise(collapse(graph, run, KEPT)), chip)
+    less = _measure(optimise(collapse(graph, run, KEPT - 1)), chip)
+    return _extended(less, more, run.count)
+
+
+def _measure(graph: Graph, chip: str) -> GraphTime:
+    return summarise(analyse(record_graph(graph, chip, check_memory=False)))
+
+
+def summarise(analysis: Analysis) -> GraphTime:
+    """The numbers of an analysis."""
+    return GraphTime(
+        analysis.chip.name, analysis.total_ps, analysis.launch_ps, len(analysis.program),
+        analysis.flops, analysis.hbm_read_bytes, analysis.hbm_write_bytes, analysis.hbm_bytes,
+        analysis.sbuf_peak_bytes, analysis.psum_peak_bytes, dict(analysis.busy_ps),
+    )  # fmt: skip
+
+
+def _extended(less: GraphTime, more: GraphTime, count: int) -> GraphTime:
+    """Every amount continued by the difference that the last block made."""
+    extra = count - KEPT
+
+    def grown(name: str) -> int:
+        last = getattr(more, name)
+        return int(last + extra * (last - getattr(less, name)))
+
+    amounts = {
+        name: grown(name)
+        for name in ("total_ps", "instructions", "flops", "hbm_read_bytes", "hbm_write_bytes",
+                     "hbm_bytes")
+    }  # fmt: skip
+    busy = {k: v + extra * (v - less.busy_ps[k]) for k, v in more.busy_ps.items()}
+    return GraphTime(
+        more.chip, launch_ps=more.launch_ps, sbuf_peak_bytes=more.sbuf_peak_bytes,
+        psum_peak_bytes=more.psum_peak_bytes, busy_ps=busy, repeats=count, simulated=KEPT,
+        **amounts,
+    )  # fmt: skip
+
+
+def digest(graph: Graph) -> str:
+    """A digest of a graph with the content of its constants; names of values do not matter."""
+    known: dict[Value, str] = {}
+    state = hashlib.sha256()
+    for kind, values in (("input", graph.inputs), ("parameter", graph.parameters)):
+        for value in values:
+            known[value] = f"{kind}{len(known)}"
+            state.update(f"{known[value]} {value.type}\n".encode())
+    for node in graph.nodes:
+        state.update(_line(node.op, [known[v] for v in node.inputs]).encode())
+        for value in node.outputs:
+            known[value] = f"v{len(known)}"
+            state.update(f"{value.type}\n".encode())
+    state.update(" ".join(known[v] for v in graph.outputs).encode())
+    return state.hexdigest()
+
+
+def _line(op: Any, inputs: list[str]) -> str:
+    if isinstance(op, Constant):
+        content = hashlib.sha256(op.data).hexdigest()
+        return f"constant {op.shape} {content}\n"
+    attrs = " ".join(
+        f"{k}={to_text(v) if isinstance(v, Graph) else v}" for k, v in op.attrs.items()
+    )
+    return f"{op.name} {attrs} ({' '.join(inputs)})\n"
+
+
+__all__ = ["GraphTime", "check_memory", "digest", "summarise", "time_graph"]
