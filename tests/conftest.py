@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,14 @@ settings.register_profile("nightly", max_examples=1000, deadline=None)
 settings.load_profile("quick")
 
 Golden = Callable[[str], None]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def results_are_kept_for_this_run_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a test computes must not come from an earlier run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TENZING_CACHE", str(tmp_path_factory.mktemp("kept")))
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

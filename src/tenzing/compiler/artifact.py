@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from tenzing import facts
@@ -16,6 +17,7 @@ from tenzing.compiler.graph import Array, Graph
 from tenzing.compiler.lowering import Progress
 from tenzing.compiler.passes import AUTOCAST, AUTOCAST_DTYPES, Step, default_pipeline
 from tenzing.compiler.printer import to_text
+from tenzing.compiler.timing import GraphTime, time_graph
 from tenzing.errors import UsageError
 from tenzing.isa import Program
 from tenzing.machine import Analysis, analyse
@@ -30,21 +32,53 @@ class Compiled:
 
     Calling it runs every instruction on the simulated chip (``numerics="instruction"``) or the
     NumPy meaning of every operation (``"graph"``) and returns what the model returns; buffers that
-    the model writes are written. ``program`` and ``analysis`` need no values: they come from shapes
-    alone. ``imported`` is the graph before the passes, ``steps`` what each pass did.
+    the model writes are written. Times need no values: they come from shapes alone. ``imported``
+    is the graph before the passes; the passes run when first needed.
     """
 
-    graph: Graph
-    weights: Mapping[str, Array]
+    imported: torch_frontend.Imported
     target: str
-    autocast: str
-    interface: Interface
+    autocast: str = "none"
+    autocast_dtype: str = "bf16"
     numerics: str = "instruction"
-    imported: torch_frontend.Imported | None = field(default=None, repr=False)
-    steps: Sequence[Step] = field(default=(), repr=False)
     reporter: Callable[[Compiled], str] | None = field(default=None, repr=False)
     _programs: dict[str, Program] = field(default_factory=dict, repr=False)
     _analyses: dict[str, Analysis] = field(default_factory=dict, repr=False)
+    _times: dict[str, GraphTime] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def _optimised(self) -> tuple[Graph, tuple[Step, ...]]:
+        steps: list[Step] = []
+        graph = default_pipeline(self.autocast, self.autocast_dtype).run(self.imported.graph, steps)
+        return graph, tuple(steps)
+
+    @property
+    def graph(self) -> Graph:
+        """The graph after the passes."""
+        return self._optimised[0]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What each pass did."""
+        return self._optimised[1]
+
+    @cached_property
+    def weights(self) -> Mapping[str, Array]:
+        """Arrays of the graph's parameters; UsageError when the model was made without values."""
+        missing = [p.name for p in self.imported.graph.parameters
+                   if p.name not in self.imported.weights]  # fmt: skip
+        if missing:
+            raise UsageError(
+                f"the model has no values for {len(missing)} parameters, so it can be timed but "
+                "not run", got=f"{missing[0]} and others" if len(missing) > 1 else missing[0],
+                next_step="compile it with its weights loaded, not on the meta device",
+            )  # fmt: skip
+        return reference.prepare(self.graph, self.imported.weights)
+
+    @property
+    def interface(self) -> Interface:
+        """How the model's inputs and outputs are nested."""
+        return self.imported.interface
 
     def __call__(self, *inputs: Any, progress: Progress | None = None, **keywords: Any) -> Any:
         """Execute on the simulated chip; raises UsageError for inputs of other shapes."""
@@ -78,7 +112,22 @@ class Compiled:
     @property
     def latency_us(self) -> float:
         """One execution on the device, launch included, in microseconds."""
-        return self.analysis.latency_ps / 1e6
+        return self.time.latency_us
+
+    @property
+    def time(self) -> GraphTime:
+        """Time and work of one execution; layers that repeat are simulated a few times only."""
+        return self.time_for(self.target)
+
+    def time_for(self, target: str) -> GraphTime:
+        """The same on another chip."""
+        name = facts.chip(target).name
+        if name not in self._times:
+            self._times[name] = time_graph(
+                self.imported.graph, name, autocast=self.autocast,
+                autocast_dtype=self.autocast_dtype,
+            )  # fmt: skip
+        return self._times[name]
 
     def program_for(self, target: str) -> Program:
         """The same graph recorded for another chip, for time only."""
@@ -144,12 +193,7 @@ def compile(
                          next_step="leave mesh out to compile for one core")  # fmt: skip
     inputs, keywords = split_example(example_inputs, example_keywords)
     imported = torch_frontend.import_module(module, inputs, keywords)
-    steps: list[Step] = []
-    graph = default_pipeline(autocast, autocast_dtype).run(imported.graph, steps)
-    weights = reference.prepare(graph, imported.weights)
-    return Compiled(
-        graph, weights, chip.name, autocast, imported.interface, numerics, imported, steps
-    )
+    return Compiled(imported, chip.name, autocast, autocast_dtype, numerics)
 
 
 def split_example(

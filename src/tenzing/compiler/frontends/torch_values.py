@@ -46,6 +46,10 @@ def numpy_dtype(dtype: Any) -> np.dtype[Any]:
 def to_numpy(tensor: Any) -> Array:
     """The content of a torch tensor, sharing memory where NumPy knows the dtype."""
     dtype = numpy_dtype(tensor.dtype)
+    if tensor.is_meta:
+        raise UsageError("a tensor on the meta device has no values", got=tuple(tensor.shape),
+                         next_step="time the model, or load its weights and inputs to run it",
+                         )  # fmt: skip
     plain = tensor.detach().cpu().contiguous()
     if dtype.name not in ml_dtypes.__all__:
         return np.asarray(plain.numpy())
