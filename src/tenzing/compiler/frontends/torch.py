@@ -33,6 +33,15 @@ KEPT_WHOLE: Final = (
     "rms_norm.default",
     "softmax.int",
     "silu.default",
+    "upsample_nearest1d.vec",
+    "upsample_nearest1d.default",
+    "upsample_nearest2d.vec",
+    "upsample_nearest2d.default",
+    "upsample_bicubic2d.vec",
+    "upsample_linear1d.vec",
+    "upsample_trilinear3d.vec",
+    "_upsample_bilinear2d_aa.vec",
+    "_upsample_bicubic2d_aa.vec",
 )
 NUMBERS_OF_DATA: Final = ("aten._local_scalar_dense.default", "aten.item.default")
 FRAME: Final = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')

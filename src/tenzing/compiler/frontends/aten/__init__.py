@@ -10,6 +10,7 @@ from tenzing.compiler.frontends.aten import (  # noqa: F401  (importing fills th
     normalisation,
     ordering,
     reduction,
+    resizing,
     trigonometry,
     window,
 )

@@ -92,7 +92,7 @@ def _batch_norm(
     return out, own_mean, rstd, new[0], new[1]
 
 
-@aten("native_batch_norm.default")
+@aten("native_batch_norm.default", "_native_batch_norm_legit.default")
 def _native_batch_norm(
     t: Translator, x: Value, weight: Optional, bias: Optional, mean: Optional, variance: Optional,
     training: bool, momentum: float, epsilon: float,

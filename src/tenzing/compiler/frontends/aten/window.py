@@ -1,4 +1,4 @@
-"""ATen operations over sliding windows: convolution, pooling, resizing, and their gradients."""
+"""ATen operations over sliding windows: convolution, pooling, and their gradients."""
 
 from __future__ import annotations
 
@@ -141,42 +141,87 @@ def _pool_window(
     return taps, Window(step, tuple(pads), spread, (1,) * rank)
 
 
-def _max_pool(rank: int) -> Any:
-    def rule(
-        t: Translator, x: Value, size: Any, stride: Any = None, padding: Any = 0,
-        dilation: Any = 1, ceil_mode: bool = False,
-    ) -> Result:  # fmt: skip
-        taps, window = _pool_window(t, x, size, stride, padding, dilation, rank, ceil_mode)
-        return t.emit(ops.ReduceWindow("maximum", taps, window), x)
-
-    return rule
-
-
-aten("max_pool1d.default")(_max_pool(1))
-aten("max_pool2d.default")(_max_pool(2))
-aten("max_pool3d.default")(_max_pool(3))
+@aten("max_pool1d.default", "max_pool2d.default", "max_pool3d.default")
+def _max_pool(
+    t: Translator, x: Value, size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> Result:  # fmt: skip
+    rank = int(t.overload[len("max_pool")])
+    taps, window = _pool_window(t, x, size, stride, padding, dilation, rank, ceil_mode)
+    return t.emit(ops.ReduceWindow("maximum", taps, window), x)
 
 
-@aten("max_pool2d_with_indices.default")
+@aten("max_pool2d_with_indices.default", "max_pool3d_with_indices.default")
 def _max_pool_with_indices(t: Translator, x: Value, *rest: Any, **named: Any) -> Result:
-    """The indices serve only the gradient, which finds the places again."""
-    pooled = _max_pool(2)(t, x, *rest, **named)
-    return pooled, None
+    """The gradient finds the places again; whoever reads the indices gets them computed."""
+    best = _max_pool(t, x, *rest, **named)
+    assert isinstance(best, Value)
+    if 1 not in t.used:
+        return best, None
+    pooling = t.builder.nodes[-1].op
+    assert isinstance(pooling, ops.ReduceWindow)
+    return best, _positions(t, x, best, pooling)
 
 
-@aten("max_pool2d_with_indices_backward.default")
+def _positions(t: Translator, x: Value, best: Value, op: ops.ReduceWindow) -> Value:
+    """Flat place of the first maximum of every window, by a look at each tap."""
+    window, rank = op.window, len(op.size)
+    lead = len(x.shape) - rank
+    pads = [(max(a, 0), max(b, 0)) for a, b in window.padding]
+    low, high = ((*(0,) * lead, *edge) for edge in zip(*pads, strict=True))
+    lowest = t.splat(-math.inf, x.type.with_shape(()))
+    padded = t.emit(ops.Pad(low, high), x, lowest)
+    found = t.splat(0, best.type.with_dtype(np.dtype(np.int64)))
+    for place in reversed(list(np.ndindex(*op.size))):
+        start = [int(p * d) for p, d in zip(place, window.dilation, strict=True)]
+        counts = best.shape[lead:]
+        ends = zip(start, counts, window.strides, strict=True)
+        limit = [a + (n - 1) * s + 1 for a, n, s in ends]
+        cut = ops.Slice(
+            (*(0,) * lead, *start), (*x.shape[:lead], *limit), (*(1,) * lead, *window.strides)
+        )
+        same = t.emit(ops.Compare("eq"), t.emit(cut, padded), best)
+        here = t.emit(ops.Constant.of(_flat_places(x.shape[lead:], counts, window, start)))
+        found = t.emit(ops.Select(), same, t.broadcast(here, best.shape), found)
+    return found
+
+
+def _flat_places(sizes: Shape, counts: Shape, window: Window, start: Sequence[int]) -> Array:
+    """Row-major number of the element that each window sees at one of its taps."""
+    total: Any = np.zeros((), np.int64)
+    for d, (size, count) in enumerate(zip(sizes, counts, strict=True)):
+        at = np.arange(count) * window.strides[d] - window.padding[d][0] + start[d]
+        total = total[..., None] * size + np.clip(at, 0, size - 1)
+    return np.asarray(total)
+
+
+@aten("adaptive_max_pool2d.default", "adaptive_max_pool3d.default")
+def _adaptive_max_pool(t: Translator, x: Value, size: Sequence[int]) -> Result:
+    space = x.shape[-len(size) :]
+    if any(n % k for n, k in zip(space, size, strict=True)):
+        raise t.unsupported(
+            "an adaptive maximum over windows of several sizes", got=f"{space} to {tuple(size)}",
+            next_step="choose an output size that divides the input's",
+        )  # fmt: skip
+    taps = tuple(n // k for n, k in zip(space, size, strict=True))
+    op = ops.ReduceWindow("maximum", taps, Window.of(taps, (0,) * len(taps)))
+    best = t.emit(op, x)
+    return best, _positions(t, x, best, op) if 1 in t.used else None
+
+
+@aten("max_pool2d_with_indices_backward.default", "max_pool3d_with_indices_backward.default")
 def _max_pool_backward(
     t: Translator, grad: Value, x: Value, size: Any, stride: Any, padding: Any, dilation: Any,
     ceil_mode: bool, indices: object,
 ) -> Result:  # fmt: skip
-    taps = _each(size, 2)
-    step = _each(stride, 2) if stride else taps
-    around, spread = _each(padding, 2), _each(dilation, 2)
+    rank = int(t.overload[len("max_pool")])
+    taps, around = _each(size, rank), _each(padding, rank)
+    step, spread = _each(stride, rank) if stride else taps, _each(dilation, rank)
     pads = []
-    for d, length in enumerate(x.shape[-2:]):
-        reach = (grad.shape[d - 2] - 1) * step[d] + (taps[d] - 1) * spread[d] + 1
-        pads.append((around[d], max(reach - length - around[d], around[d] if not ceil_mode else 0)))
-    window = Window(step, tuple(pads), spread, (1, 1))
+    for d, length in enumerate(x.shape[-rank:]):
+        reach = (grad.shape[d - rank] - 1) * step[d] + (taps[d] - 1) * spread[d] + 1
+        pads.append((around[d], reach - length - around[d]))
+    window = Window(step, tuple(pads), spread, (1,) * rank)
     return t.emit(ops.SelectAndScatter(taps, window), x, grad)
 
 
@@ -243,139 +288,3 @@ def _average_pool_backward(
     share = 1.0 / (np.full_like(count, divisor_override) if divisor_override else count)
     spread = Window((1, 1), tuple(back), (1, 1), step)
     return t.emit(ops.ReduceWindow("add", taps, spread), _scaled(t, grad, share))
-
-
-def _pooling_matrix(length: int, positions: int) -> Array:
-    """Adaptive averages as a matrix [positions, length]."""
-    matrix = np.zeros((positions, length))
-    for p in range(positions):
-        start, end = p * length // positions, -(-(p + 1) * length // positions)
-        matrix[p, start:end] = 1.0 / (end - start)
-    return matrix
-
-
-def _along(t: Translator, x: Value, matrix: Array, dim: int) -> Value:
-    """``matrix`` applied to one dim of x."""
-    dim = t.dim(dim, len(x.shape))
-    if matrix.shape[0] == matrix.shape[1] and (matrix == np.eye(len(matrix))).all():
-        return x
-    constant = t.emit(ops.Constant.of(matrix.astype(np.float32).astype(x.dtype)))
-    product = t.emit(ops.DotGeneral(((), ()), ((dim,), (1,))), x, constant)
-    last = len(x.shape) - 1
-    return t.transpose(product, (*range(dim), last, *range(dim, last)))
-
-
-@aten("_adaptive_avg_pool2d.default", "adaptive_avg_pool2d.default", "adaptive_avg_pool1d.default")
-def _adaptive_average(t: Translator, x: Value, size: Any) -> Result:
-    for d, positions in enumerate(reversed(_each(size, len(size)))):
-        x = _along(t, x, _pooling_matrix(x.shape[-1 - d], positions), -1 - d)
-    return x
-
-
-@aten("_adaptive_avg_pool2d_backward.default")
-def _adaptive_average_backward(t: Translator, grad: Value, x: Value) -> Result:
-    for d in (-1, -2):
-        grad = _along(t, grad, _pooling_matrix(x.shape[d], grad.shape[d]).T, d)
-    return grad
-
-
-# -- resizing ----------------------------------------------------------------------------------
-
-
-def _resize_matrix(
-    length: int, positions: int, kind: str, align_corners: bool, scale: float | None
-) -> Array:
-    """Interpolation along one dim as a matrix [positions, length], as PyTorch computes it."""
-    matrix = np.zeros((positions, length))
-    ratio = 1.0 / scale if scale else length / positions
-    if align_corners:
-        ratio = (length - 1) / (positions - 1) if positions > 1 else 0.0
-    for p in range(positions):
-        if kind == "nearest":
-            matrix[p, min(math.floor(p * ratio), length - 1)] = 1.0
-            continue
-        source = p * ratio if align_corners else (p + 0.5) * ratio - 0.5
-        if kind == "linear":
-            source = max(source, 0.0)
-        base = math.floor(source)
-        for place, weight in _taps(source - base, kind):
-            matrix[p, min(max(base + place, 0), length - 1)] += weight
-    return matrix
-
-
-def _taps(part: float, kind: str) -> list[tuple[int, float]]:
-    """Offsets and weights of the elements around a place between two elements."""
-    if kind == "linear":
-        return [(0, 1.0 - part), (1, part)]
-    sharp = -0.75  # Keys' cubic convolution with the parameter PyTorch documents
-
-    def near(x: float) -> float:
-        return ((sharp + 2) * x - (sharp + 3)) * x * x + 1
-
-    def far(x: float) -> float:
-        return ((sharp * x - 5 * sharp) * x + 8 * sharp) * x - 4 * sharp
-
-    return [(-1, far(part + 1)), (0, near(part)), (1, near(1 - part)), (2, far(2 - part))]
-
-
-def _resized(
-    t: Translator, x: Value, size: Any, kind: str, align_corners: bool, scales: Sequence[Any]
-) -> Value:
-    rank = len(scales)
-    for d in range(rank):
-        positions = size[d] if size else math.floor(x.shape[d - rank] * scales[d])
-        matrix = _resize_matrix(x.shape[d - rank], positions, kind, align_corners, scales[d])
-        x = _along(t, x, matrix, d - rank)
-    return x
-
-
-@aten("upsample_nearest1d.vec", "upsample_nearest2d.vec")
-def _nearest_vec(t: Translator, x: Value, size: Any, factors: Any) -> Result:
-    scales = list(factors) if factors else [None] * (len(x.shape) - 2)
-    return _resized(t, x, size, "nearest", False, scales)
-
-
-@aten("upsample_nearest1d.default", "upsample_nearest2d.default")
-def _nearest(t: Translator, x: Value, size: Any, *scales: Any) -> Result:
-    return _resized(t, x, size, "nearest", False, list(scales) or [None] * len(size))
-
-
-def _interpolation(kind: str) -> Any:
-    def vec(t: Translator, x: Value, size: Any, align_corners: bool, factors: Any) -> Result:
-        scales = list(factors) if factors else [None] * (len(x.shape) - 2)
-        return _resized(t, x, size, kind, align_corners, scales)
-
-    def plain(t: Translator, x: Value, size: Any, align_corners: bool, *scales: Any) -> Result:
-        return _resized(t, x, size, kind, align_corners, list(scales) or [None] * len(size))
-
-    return vec, plain
-
-
-def _backward(kind: str) -> Any:
-    def rule(
-        t: Translator, grad: Value, out_size: Any, in_size: Sequence[int], *rest: Any
-    ) -> Result:
-        align = bool(rest and rest[0]) if kind != "nearest" else False
-        given = list(rest if kind == "nearest" else rest[1:])
-        rank = len(in_size) - 2
-        scales = given or [None] * rank
-        for d in range(rank):
-            length = in_size[2 + d]
-            matrix = _resize_matrix(length, grad.shape[d - rank], kind, align, scales[d])
-            grad = _along(t, grad, matrix.T, d - rank)
-        return grad
-
-    return rule
-
-
-for _kind, _names in {
-    "linear": ("upsample_linear1d", "upsample_bilinear2d"), "cubic": ("upsample_bicubic2d",),
-}.items():  # fmt: skip
-    _vec, _plain = _interpolation(_kind)
-    for _name in _names:
-        aten(f"{_name}.vec")(_vec)
-        aten(f"{_name}.default")(_plain)
-        aten(f"{_name}_backward.default")(_backward(_kind))
-aten("upsample_nearest1d_backward.default", "upsample_nearest2d_backward.default")(
-    _backward("nearest")
-)
