@@ -26,10 +26,10 @@ RELATIVE = 1e-4  # largest difference over largest value, in float32
 COSINE = 0.999  # with matrix products in bfloat16
 TEXT_OF_20 = (
     "llama", "qwen2", "qwen3", "mistral", "mixtral", "qwen3moe", "gemma3", "gpt2", "phi3", "bert",
-    "distilbert", "t5",
+    "distilbert", "t5", "mamba", "mamba2",
 )  # fmt: skip
 MAKERS = {**{name: HF_20[name] for name in TEXT_OF_20}, **OTHERS_TEXT}
-FAST = ("gpt2", "bert", "t5", "phimoe", "deepseek_v2")
+FAST = ("gpt2", "t5", "mamba", "phimoe", "deepseek_v2")
 
 
 def relative(got: Array, expected: Array) -> float:

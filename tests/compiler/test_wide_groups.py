@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tenzing.compiler import ops
 from tenzing.compiler.execution import run_graph
 from tenzing.compiler.graph import F32, Graph, GraphBuilder, Value
 from tenzing.compiler.passes import default_pipeline
-from tenzing.compiler.reference import run
+from tenzing.compiler.reference import prepare, run
 from tenzing.machine import analyse
 
 from .ops.samples import floats
@@ -76,3 +77,17 @@ def test_a_thin_or_crowded_group_fills_the_partitions(shape: tuple[int, ...]) ->
     compiled = default_pipeline().run(graph_of(plain, *shape))
     program = run_graph(compiled, [floats(*shape)], {}, "trn2")[1]
     assert len(program.rows) < 20
+
+
+def test_a_large_iota_is_one_line_in_memory() -> None:
+    builder = GraphBuilder("labels")
+    labels = builder.input("labels", (300,), np.int32)
+    place = builder.add(ops.Iota((300, 9000), np.dtype(np.int32), 1))
+    wanted = builder.add(ops.BroadcastInDim(place.shape, (0,)), labels)
+    hit = builder.add(ops.Convert(F32), builder.add(ops.Compare("eq"), wanted, place))
+    graph = builder.build([builder.add(ops.Reduce("add", (0,)), hit)])
+    compiled = default_pipeline().run(graph)
+    assert {n.output.shape for n in compiled.nodes if n.op.name == "iota"} == {(9000,)}
+    arrays = [np.arange(300, dtype=np.int32) * 31]
+    outputs = run_graph(compiled, arrays, prepare(compiled, {}), "trn2")[0]
+    assert_agree(outputs[0], run(graph, arrays, {})[0])

@@ -261,6 +261,11 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def _settable(known: type, renamed: Mapping[str, str], name: str) -> bool:
+    member = getattr(known, renamed.get(name, name), None)
+    return not isinstance(member, property) or member.fset is not None
+
+
 def _auto(kind: str, head: str) -> Callable[[], tuple[Any, tuple[Any, ...]]]:
     """A tiny model of an architecture by its model type, with random weights."""
 
@@ -269,7 +274,8 @@ def _auto(kind: str, head: str) -> Callable[[], tuple[Any, tuple[Any, ...]]]:
         import transformers
 
         known = type(transformers.AutoConfig.for_model(kind))
-        fields = {*vars(known()), *getattr(known, "attribute_map", {})}
+        renamed = getattr(known, "attribute_map", {})
+        fields = {name for name in {*vars(known()), *renamed} if _settable(known, renamed, name)}
         values = {**{k: v for k, v in SIZES.items() if k in fields}, **SPECIAL.get(kind, {})}
         config = known(**values)
         torch.manual_seed(0)
@@ -288,21 +294,26 @@ def _auto(kind: str, head: str) -> Callable[[], tuple[Any, tuple[Any, ...]]]:
 
 
 DECODERS = (
-    "apertus", "arcee", "biogpt", "bitnet", "bloom", "codegen", "cohere", "cohere2", "ctrl",
-    "deepseek_v2", "deepseek_v3", "diffllama", "doge", "dots1", "ernie4_5", "ernie4_5_moe",
-    "exaone4", "exaone_moe", "falcon", "flex_olmo", "gemma", "gemma2", "glm", "glm4", "glm4_moe",
-    "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe",
-    "granitemoeshared", "helium", "hunyuan_v1_dense", "hunyuan_v1_moe", "lfm2", "llama4_text",
+    "apertus", "arcee", "bamba", "biogpt", "bitnet", "bloom", "codegen", "cohere", "cohere2",
+    "ctrl", "deepseek_v2", "deepseek_v3", "diffllama", "doge", "dots1", "ernie4_5",
+    "ernie4_5_moe", "exaone4", "exaone_moe", "falcon", "falcon_mamba", "flex_olmo", "gemma",
+    "gemma2", "glm", "glm4", "glm4_moe", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss",
+    "gptj", "granite", "granitemoe", "granitemoehybrid", "granitemoeshared", "helium",
+    "hunyuan_v1_dense", "hunyuan_v1_moe", "jamba", "kimi_linear", "lfm2", "llama4_text",
     "minimax", "minimax_m2", "ministral", "modernbert-decoder", "mpt", "nemotron", "olmo",
-    "olmo2", "olmo3", "olmoe", "openai-gpt", "opt", "persimmon", "phi", "phimoe", "qwen2_moe",
-    "rwkv", "seed_oss", "smollm3", "stablelm", "starcoder2", "vaultgemma", "xglm", "xlm",
-    "xlnet", "xlstm",
+    "olmo2", "olmo3", "olmo_hybrid", "olmoe", "openai-gpt", "opt", "persimmon", "phi", "phimoe",
+    "qwen2_moe", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv", "seed_oss", "smollm3",
+    "stablelm", "starcoder2", "vaultgemma", "xglm", "xlm", "xlnet", "xlstm",
 )  # fmt: skip
 ENCODERS = (
-    "albert", "big_bird", "deberta", "deberta-v2", "electra", "esm", "flaubert", "fnet", "ibert",
-    "luke", "mobilebert", "modernbert", "mpnet", "nomic_bert", "rembert", "roberta", "roformer",
+    "albert", "big_bird", "convbert", "deberta", "deberta-v2", "electra", "esm", "flaubert",
+    "fnet", "funnel", "ibert", "luke", "mobilebert", "modernbert", "mpnet", "nomic_bert",
+    "nystromformer", "rembert", "roberta", "roformer", "squeezebert",
 )  # fmt: skip
-ENCODER_DECODERS = ("bart", "m2m_100", "marian", "mbart", "pegasus")
+ENCODER_DECODERS = (
+    "bart", "bigbird_pegasus", "blenderbot", "m2m_100", "marian", "mbart", "mt5", "mvp",
+    "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "umt5",
+)  # fmt: skip
 OTHERS_TEXT: Mapping[str, Callable[[], tuple[Any, tuple[Any, ...]]]] = {
     **{kind: _auto(kind, "CausalLM") for kind in DECODERS},
     **{kind: _auto(kind, "MaskedLM") for kind in ENCODERS},

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from tenzing.compiler.passes.attention import RecogniseAttention, ShareKeyHeads
 from tenzing.compiler.passes.bands import MasksAsBands
-from tenzing.compiler.passes.cleanup import CommonSubexpressions, DeadCode, FoldConstants, Simplify
+from tenzing.compiler.passes.cleanup import (
+    CommonSubexpressions,
+    DeadCode,
+    FoldConstants,
+    IotaAsLine,
+    Simplify,
+)
 from tenzing.compiler.passes.epilogue import MatmulEpilogue, RecogniseLinear
 from tenzing.compiler.passes.experts import RecogniseExperts, SortByExpert
 from tenzing.compiler.passes.fusion import FuseRows
@@ -43,6 +49,7 @@ __all__ = [
     "FuseRows",
     "GateProducts",
     "HoistPreparation",
+    "IotaAsLine",
     "JoinIterations",
     "MasksAsBands",
     "MatmulEpilogue",
@@ -121,6 +128,8 @@ def default_pipeline(autocast: str = "none", autocast_dtype: str = "bf16") -> Pi
             DeadCode(),
             HoistPreparation(),
             *tidy,
+            IotaAsLine(),
+            CommonSubexpressions(),
             FuseRows(),
             DeadCode(),
         )

@@ -15,6 +15,7 @@ from tenzing.compiler.ops import (
     Convert,
     Divide,
     Fused,
+    Iota,
     Multiply,
     Reshape,
     Slice,
@@ -178,3 +179,21 @@ def _join(first: Op, second: Op) -> Op | None:
     if isinstance(first, BroadcastInDim) and isinstance(second, BroadcastInDim):
         return BroadcastInDim(second.shape, tuple(second.dims[d] for d in first.dims))
     return None
+
+
+@dataclass(frozen=True)
+class IotaAsLine(Pass):
+    """Make one line of every iota and repeat it: groups read the line, nobody stores the rest."""
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+        return rewrite(graph, self._rule)
+
+    def _rule(
+        self, builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+    ) -> tuple[Value, ...] | None:
+        op = node.op
+        if not isinstance(op, Iota) or node.outputs[0].type.elements == op.shape[op.dim]:
+            return None
+        line = builder.add(Iota((op.shape[op.dim],), op.dtype, 0))
+        return builder.emit(BroadcastInDim(op.shape, (op.dim,)), line)

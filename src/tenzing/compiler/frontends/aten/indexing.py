@@ -199,7 +199,11 @@ def _hit(t: Translator, x: Value, dim: int, index: Value) -> Value:
     place = t.emit(ops.Iota((*_without(x.shape, dim), *wide[dim : dim + 1], wide[-1]),
                             index.dtype, len(x.shape) - 1))  # fmt: skip
     named = t.broadcast(turned, place.shape)
-    found = t.emit(ops.Reduce("or", (len(x.shape),)), t.emit(ops.Compare("eq"), named, place))
+    found = t.emit(ops.Compare("eq"), named, place)
+    if index.shape[dim] == 1:
+        found = t.reshape(found, found.shape[:-1])
+    else:
+        found = t.emit(ops.Reduce("or", (len(x.shape),)), found)
     return t.transpose(found, [order.index(d) for d in range(len(order))])
 
 
