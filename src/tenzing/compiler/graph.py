@@ -176,6 +176,16 @@ class Op(ABC):
         return None
 
     @property
+    def regions(self) -> tuple[Graph, ...]:
+        """The graphs among the attributes, in declaration order."""
+        found: list[Graph] = []
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            parts = value if isinstance(value, tuple) else (value,)
+            found.extend(part for part in parts if isinstance(part, Graph))
+        return tuple(found)
+
+    @property
     def attrs(self) -> dict[str, Any]:
         """Attributes by name, in declaration order."""
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]

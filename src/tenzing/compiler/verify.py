@@ -23,7 +23,8 @@ def verify(graph: Graph, stage: str = "after import") -> Graph:
     """Return ``graph`` unchanged, or raise BrokenGraph naming every broken rule.
 
     Rules: names are unique; values are defined before use, with the type of their definition;
-    types equal what each op infers; outputs are defined; aliases join equal types.
+    types equal what each op infers; outputs are defined; aliases join equal types; graphs
+    inside nodes keep the same rules.
     """
     checker = _Checker()
     for value in (*graph.inputs, *graph.parameters):
@@ -64,7 +65,18 @@ class _Checker:
         elif definition != value:
             self.report(f"{where} uses {value} but it is defined as {definition.type}", node)
 
+    def regions(self, node: Node) -> None:
+        """The graphs that a node holds keep the same rules and read nothing from outside."""
+        for region in node.op.regions:
+            try:
+                verify(region, f"inside {node.op.name}")
+            except BrokenGraph as broken:
+                self.findings.extend(broken.findings)
+            if region.parameters or region.aliases or region.preparation is not None:
+                self.report(f"{region.name} inside {node.op.name} has parameters or aliases", node)
+
     def node(self, node: Node) -> None:
+        self.regions(node)
         for value in node.inputs:
             self.use(value, node)
         try:

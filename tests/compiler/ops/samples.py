@@ -3,7 +3,9 @@
 import numpy as np
 
 from tenzing.compiler import ops
-from tenzing.compiler.graph import BF16, F32, Array, Graph, GraphBuilder, Op
+from tenzing.compiler.graph import BF16, F32, Array, Graph, GraphBuilder, Op, TensorType
+from tenzing.nki import isa as nisa
+from tenzing.nki import language as nl
 
 Sample = tuple[Op, tuple[Array, ...]]
 INT = np.dtype(np.int64)
@@ -206,11 +208,40 @@ def _fused() -> list[Sample]:
     return [(op, (floats(3, 2, 4), floats(6), floats(8)))]
 
 
+def negated(x):  # type: ignore[no-untyped-def]
+    """An NKI kernel as a user writes it."""
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x)
+    nisa.tensor_scalar(dst=tile, data=tile, op0=nl.multiply, operand0=-1.0)
+    nisa.dma_copy(dst=out, src=tile)
+    return out
+
+
+def _region(op: Op, *arrays: Array) -> Graph:
+    builder = GraphBuilder(f"one_{op.name}")
+    inputs = [builder.input(f"a{i}", a.shape, a.dtype) for i, a in enumerate(arrays)]
+    return builder.build(builder.emit(op, *inputs))
+
+
+def _control() -> list[Sample]:
+    x, index = floats(2, 3), np.array(1, np.int32)
+    count, limit = np.array(0.0, np.float32), np.array(3.0, np.float32)
+    ops.register_kernel("negated", negated)
+    turn = _region(ops.Add(), count, limit)
+    return [
+        (ops.Call(_region(ops.Negate(), x)), (x,)),
+        (ops.Case((_region(ops.Negate(), x), _region(ops.Tanh(), x))), (index, x)),
+        (ops.While(_region(ops.Compare("lt"), count, limit), turn, 1), (count, limit)),
+        (ops.KernelCall("negated", (TensorType(x.shape, x.dtype),)), (x,)),
+    ]
+
+
 def all_samples() -> list[Sample]:
     """Every sample."""
     parts = (
         _elementwise(), _movement(), _indexing(), _rows(), _products(), _fused(), _experts(),
-        _windows(),
+        _windows(), _control(),
     )  # fmt: skip
     return [sample for part in parts for sample in part]
 

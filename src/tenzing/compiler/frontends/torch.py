@@ -10,8 +10,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from tenzing.compiler.frontends.aten import Translator
+from tenzing.compiler.frontends.torch_control import CONTROL
 from tenzing.compiler.frontends.torch_export import export, quiet
 from tenzing.compiler.frontends.torch_interface import Fixed, Interface
+from tenzing.compiler.frontends.torch_kernel import KERNEL_NAMESPACE, kernel_call
 from tenzing.compiler.frontends.torch_values import (
     check_integers,
     from_numpy,
@@ -21,6 +23,7 @@ from tenzing.compiler.frontends.torch_values import (
     to_numpy,
 )
 from tenzing.compiler.graph import Alias, Array, Graph, GraphBuilder, TensorType, Value
+from tenzing.compiler.ops import Constant
 from tenzing.compiler.verify import verify
 from tenzing.errors import Loc
 
@@ -110,6 +113,8 @@ class GraphReader:
         for node in self.fx_graph.nodes:
             if node.op == "call_function":
                 self.known[node] = self._call(node)
+            elif node.op == "get_attr":
+                self.known[node] = self._attribute(node)
             elif node.op == "output":
                 result = node.args[0]
         return result
@@ -131,6 +136,8 @@ class GraphReader:
                 f"{schema} reads a number that depends on data",
                 next_step="keep it a tensor: no .item(), no int() of a tensor",
             )
+        if schema.startswith(KERNEL_NAMESPACE):
+            return kernel_call(self.builder, schema, arguments, named)
         if not schema.startswith(("aten.", "prims.")):
             raise translator.unsupported(f"PyTorch operation {schema} has no rule")
         output = translator.call(schema.removeprefix("aten."), arguments, named)
@@ -138,7 +145,8 @@ class GraphReader:
         return output
 
     def _python_call(self, node: Any) -> Any:
-        if getattr(node.target, "__name__", "") == "getitem":
+        name = getattr(node.target, "__name__", str(node.target))
+        if name == "getitem":
             return self.known[node.args[0]][node.args[1]]
         arguments = [self._argument(value) for value in node.args]
         if any(isinstance(value, Unknown) for value in arguments):
@@ -146,9 +154,18 @@ class GraphReader:
         if all(isinstance(value, bool | int | float) for value in arguments):
             return node.target(*arguments)
         self.builder.loc, self.builder.scope = _place(node), _module_path(node)
-        raise self.translator.unsupported(
-            f"PyTorch operation {getattr(node.target, '__name__', node.target)} has no rule"
-        )
+        if name in CONTROL:
+            return CONTROL[name](self.builder, *arguments)
+        raise self.translator.unsupported(f"PyTorch operation {name} has no rule")
+
+    def _attribute(self, node: Any) -> Any:
+        """A graph that a branch or loop holds, or a tensor constant."""
+        found = self.fx_graph.owning_module
+        for name in node.target.split("."):
+            found = getattr(found, name)
+        if isinstance(found, self.torch.nn.Module):
+            return _RegionReader(self.torch, found.graph, node.target).read()
+        return self.builder.add(Constant.of(to_numpy(found)))
 
     def _argument(self, value: Any) -> Any:
         if value in self.known:
@@ -167,6 +184,19 @@ class GraphReader:
                 got=f"{first.type}, PyTorch {self.translator.result}",
                 next_step="this is a bug in tenzing; please report it with the model's line",
             )
+
+
+class _RegionReader(GraphReader):
+    """Reads a graph inside a graph: its placeholders are its inputs."""
+
+    def read(self) -> Graph:
+        for node in self.fx_graph.nodes:
+            if node.op == "placeholder":
+                kind = tensor_type(node.meta["val"])
+                self.known[node] = self.builder.input(node.name, kind.shape, kind.dtype)
+        results = self.calls()
+        flat = results if isinstance(results, list | tuple) else [results]
+        return verify(self.builder.build([self.known[result] for result in flat]))
 
 
 class _ProgramReader(GraphReader):

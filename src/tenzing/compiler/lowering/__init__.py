@@ -7,6 +7,7 @@ it registers its rules.
 
 from tenzing.compiler.lowering import (
     arithmetic,
+    control,
     experts,
     groups,
     indexing,
@@ -24,6 +25,7 @@ __all__ = [
     "RULES",
     "Progress",
     "arithmetic",
+    "control",
     "device_dtype",
     "experts",
     "groups",

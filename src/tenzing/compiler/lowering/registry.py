@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from tenzing.compiler.graph import GraphError, Node
+from tenzing.compiler.graph import Array, GraphError, Node
 from tenzing.errors import UnsupportedOp
 from tenzing.nki import NkiTensor
 from tenzing.nki import isa as nisa
@@ -18,6 +18,11 @@ Rule = Callable[[Node, list[NkiTensor]], list[NkiTensor]]
 
 RULES: Final[dict[str, Rule]] = {}
 IN_PLACE: Final[dict[str, Rule]] = {}  # may write into their first input, which nobody reads again
+
+# Rules of operations that hold graphs: they also get what is known of the inputs without a chip.
+Known = Sequence[Array | None]
+ControlRule = Callable[[Node, list[NkiTensor], Known], tuple[list[NkiTensor], Known]]
+CONTROL: Final[dict[str, ControlRule]] = {}
 
 
 def lowers(*names: str) -> Callable[[Rule], Rule]:

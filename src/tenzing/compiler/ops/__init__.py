@@ -5,6 +5,7 @@ from tenzing.compiler.ops.activation import Activation, Erf, Gelu, Relu, Silu, S
 from tenzing.compiler.ops.attention import Attention, AttentionShape
 from tenzing.compiler.ops.bits import ShiftLeft, ShiftRightArithmetic, ShiftRightLogical
 from tenzing.compiler.ops.contraction import EPILOGUES, DotGeneral, GatedLinear, Linear
+from tenzing.compiler.ops.control import Call, Case, KernelCall, While, register_kernel
 from tenzing.compiler.ops.elementwise import (
     Abs,
     Add,
@@ -94,6 +95,8 @@ __all__ = [
     "Attention",
     "AttentionShape",
     "BroadcastInDim",
+    "Call",
+    "Case",
     "Ceil",
     "Clamp",
     "Compare",
@@ -120,6 +123,7 @@ __all__ = [
     "Gather",
     "Gelu",
     "Iota",
+    "KernelCall",
     "LayerNorm",
     "Linear",
     "LinearScan",
@@ -166,7 +170,9 @@ __all__ = [
     "TopK",
     "Transpose",
     "Window",
+    "While",
     "Xor",
+    "register_kernel",
     "block_count",
     "splat_like",
 ]

@@ -29,6 +29,7 @@ from tenzing.compiler.ops import (
     ExpertLinear,
     Linear,
 )
+from tenzing.compiler.ops.control import Case, KernelCall, While
 from tenzing.compiler.passes.pipeline import Pass
 
 NARROWER: Final[Mapping[np.dtype[Any], np.dtype[Any]]] = {
@@ -97,6 +98,10 @@ def restore_outputs(original: Graph, graph: Graph) -> Graph:
 MULTIPLYING: Final = (DotGeneral, Linear, ExpertLinear, Attention, Convolution)
 
 
+def _as(builder: GraphBuilder, value: Value, dtype: np.dtype[Any]) -> Value:
+    return value if value.dtype == dtype else builder.add(Convert(dtype), value)
+
+
 @dataclass(frozen=True)
 class Autocast(Pass):
     """Compute in a narrower dtype, like the Neuron compiler's --auto-cast option.
@@ -143,6 +148,9 @@ class Autocast(Pass):
             for value in inputs:
                 if value.dtype == F32 and value not in cast:
                     cast[value] = self._cast(builder, value)
+            if isinstance(node.op, Case | While | KernelCall):  # these state their types
+                pairs = zip(node.inputs, inputs, strict=True)
+                return builder.emit(node.op, *(_as(builder, v, old.dtype) for old, v in pairs))
             narrow = [cast.get(value, value) for value in inputs]
             return builder.emit(self._narrow_op(node.op), *narrow)
 

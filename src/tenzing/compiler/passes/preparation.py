@@ -41,7 +41,8 @@ class HoistPreparation(Pass):
 
     def _split(self, graph: Graph) -> tuple[list[Node], list[Node]]:
         """Nodes that weights alone determine, then all others."""
-        fixed = set(graph.parameters)
+        written = {alias.target for alias in graph.aliases}  # state differs at every call
+        fixed = {p for p in graph.parameters if p.name not in written}
         early: list[Node] = []
         late: list[Node] = []
         for node in graph.nodes:
