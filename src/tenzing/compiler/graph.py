@@ -17,7 +17,7 @@ from tenzing.errors import Loc, TenzingError
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
-_SHORT_NAMES: Final[Mapping[str, str]] = {
+SHORT_NAMES: Final[Mapping[str, str]] = {
     "float64": "f64",
     "float32": "f32",
     "float16": "f16",
@@ -48,7 +48,7 @@ class GraphError(TenzingError):
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
     """Short name used in printed graphs, such as ``bf16``."""
-    return _SHORT_NAMES.get(dtype.name, dtype.name)
+    return SHORT_NAMES.get(dtype.name, dtype.name)
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 from tenzing.compiler.frontends.torch import import_module  # noqa: E402
 from tenzing.compiler.graph import Graph  # noqa: E402
+from tenzing.compiler.parser import parse  # noqa: E402
 from tenzing.compiler.passes import Step, default_pipeline  # noqa: E402
 from tenzing.compiler.printer import to_text  # noqa: E402
 
@@ -35,6 +36,12 @@ def test_imported(block: Graph, golden: Any) -> None:
 @pytest.mark.parametrize("autocast", ["none", "matmult", "all"])
 def test_final(block: Graph, autocast: str, golden: Any) -> None:
     golden(to_text(default_pipeline(autocast).run(block)))
+
+
+@pytest.mark.parametrize("autocast", ["none", "all"])
+def test_text_of_a_whole_model_reads_back(block: Graph, autocast: str) -> None:
+    for graph in (block, default_pipeline(autocast).run(block)):
+        assert parse(to_text(graph, payloads=True)) == graph
 
 
 def test_steps_tell_what_each_pass_did(block: Graph) -> None:
