@@ -110,3 +110,15 @@ def test_rows_are_partitions_on_chip_and_the_last_dim_in_hbm() -> None:
     dtype = np.dtype(np.float32)
     assert row_bytes_of(Storage(0, Space.SBUF, dtype, (8, 4, 4), 8, 64)) == 64
     assert row_bytes_of(Storage(0, Space.HBM, dtype, (8, 4, 4), 1, 512)) == 16
+
+
+def test_heads_of_a_cache_are_compared_by_runs() -> None:
+    """Views of a cache of many positions, of two bytes per number: as their bytes say."""
+    dtype, positions, width = np.dtype(np.float16), 512, 16
+    pitch = 4 * positions * width * 2
+    one_head = Layout.of(Space.HBM, dtype, (positions, width), (4 * width * 2, 2), pitch)
+    turned = Layout.of(Space.HBM, dtype, (width, positions), (2, 4 * width * 2), pitch)
+    for a, b in itertools.product(range(0, 8 * width, width), repeat=2):
+        first, second = (a, one_head), (b, turned)
+        shared = bool(byte_set(first) & byte_set(second))
+        assert overlap(region(first), region(second)) is shared

@@ -187,7 +187,8 @@ def _distinct_bytes(layout: Layout) -> int:
     area = extent = layout.itemsize
     for stride, count in dims:
         if stride < extent and layout.size <= EXACT_LIMIT:
-            return int(np.unique(_offsets(0, layout)).size)
+            starts, run = _runs(layout)
+            return int(np.minimum(np.diff(starts), run).sum()) + run
         area *= count
         extent += stride * (count - 1)
     return min(area, extent)
@@ -202,7 +203,32 @@ def overlap(a: Region, b: Region) -> bool:
         return True
     if _interleaved(a, b):
         return False
-    return bool(np.intersect1d(_bytes(a), _bytes(b)).size)
+    return _share_a_byte(a, b)
+
+
+def _share_a_byte(a: Region, b: Region) -> bool:
+    """Whether a run of ``a`` meets the first one of ``b`` that ends behind its start."""
+    (starts, run), (others, other_run) = _runs(a.layout), _runs(b.layout)
+    starts = starts + (a.offset - b.offset)
+    nearest = np.searchsorted(others, starts - other_run, side="right")
+    found = nearest < len(others)
+    return bool((others[nearest[found]] < starts[found] + run).any())
+
+
+def _runs(layout: Layout) -> tuple[Array, int]:
+    """Sorted first bytes of a view's dense runs, from its offset, and the bytes of each."""
+    found: tuple[Array, int] | None = layout.cache.get("runs")
+    if found is None:
+        dims = [
+            (count, stride)
+            for count, stride in zip(layout.shape, layout.strides, strict=True)
+            if count > 1 and stride
+        ]
+        run = layout.itemsize
+        while dims and dims[-1][1] == run:
+            run *= dims.pop()[0]
+        found = layout.cache["runs"] = (np.sort(_steps(0, dims)), run)
+    return found
 
 
 def _interleaved(a: Region, b: Region) -> bool:
@@ -242,10 +268,13 @@ def _bytes(region: Region) -> Array:
 
 
 def _offsets(offset: int, layout: Layout) -> Array:
+    dims = [d for d in zip(layout.shape, layout.strides, strict=True) if d[0] > 1 and d[1]]
+    return _steps(offset, [*dims, (layout.itemsize, 1)])
+
+
+def _steps(offset: int, dims: list[tuple[int, int]]) -> Array:
+    """Every sum of ``offset`` and whole steps along the dims, each a count and a stride."""
     offsets = np.array([offset], np.int64)
-    for count, stride in zip(layout.shape, layout.strides, strict=True):
-        if count > 1 and stride:
-            offsets = (offsets[:, None] + np.arange(count) * stride).reshape(-1)
-    if layout.itemsize > 1:
-        offsets = (offsets[:, None] + np.arange(layout.itemsize)).reshape(-1)
+    for count, stride in dims:
+        offsets = (offsets[:, None] + np.arange(count) * stride).reshape(-1)
     return offsets
