@@ -188,3 +188,17 @@ def test_keys_that_do_not_fit_are_loaded_again(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("tenzing.kernels.attention_operands.RESIDENT_SHARE", 0.0)
     monkeypatch.setattr("tenzing.kernels.attention_prefill.KEYS_PER_STEP", 256)
     check((1, 200, 600, 2, 1, 32), causal=True)
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+def test_a_few_queries_of_grouped_heads_over_many_keys(queries: int) -> None:
+    seen = np.arange(300) < np.array([270, 31])[:, None]
+    sizes = (2, queries, 300, 6, 2, 40)
+    check(sizes, seen[:, None, None, :])
+    check(sizes, np.where(seen, 0, LOWEST).astype(np.float32)[:, None, None, :])
+    check(sizes, soft_cap=3.0, value_width=24)
+
+
+def test_one_query_at_a_position_reads_only_the_keys_it_sees() -> None:
+    for form in ({"causal": True, "offset": 200}, {"causal": True, "offset": 250, "window": 70}):
+        check((2, 1, 300, 4, 2, 32), **form)

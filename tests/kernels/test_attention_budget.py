@@ -40,3 +40,21 @@ def test_budget_of_2048_queries(heads: int, kv_heads: int, causal: bool, lowest:
     reached, result = timed(1, 2048, heads, kv_heads, causal=causal)
     assert reached >= lowest
     assert len(result.program.rows) <= 560 * heads
+
+
+def test_one_query_is_bound_by_memory() -> None:
+    """Keys and values of 2048 positions stream at 279 GB/s; whole rows reached 32."""
+    core = Core(facts.chip("trn2"), Options(values=False), "decode")
+    token = ACTIVE.set(core)
+    try:
+        q = nl.ndarray((4, 1, 32, 128), dtype=nl.bfloat16, buffer=nl.hbm)
+        k, v = (
+            nl.ndarray((4, 8, 2048, 128), dtype=nl.bfloat16, buffer=nl.hbm).permute((0, 2, 1, 3))
+            for _ in range(2)
+        )
+        kernels.attention(q, k, v, None, 0.09)
+        core.flush()
+    finally:
+        ACTIVE.reset(token)
+    moved_bytes = 2 * 4 * 8 * 2048 * 128 * 2
+    assert moved_bytes / (analyse(core.program).total_ps / 1000) >= 260

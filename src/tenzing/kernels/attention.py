@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tenzing.kernels.attention_decode import attend_groups, is_few
 from tenzing.kernels.attention_masks import Band, Form, MaskTiles
 from tenzing.kernels.attention_prefill import attend_blocks
 from tenzing.kernels.attention_rows import attend_rows
@@ -45,11 +46,11 @@ def attention(
     if mask is not None or band.empties(queries, keys):
         masks = MaskTiles(mask, band, queries)
     form = Form(scale, soft_cap, band, masks, dtype or q.dtype)
-    attend = attend_blocks if _is_long(queries, keys, width) else attend_rows
+    attend = attend_rows
+    if keys >= LONG_KEYS and width <= nl.tile_size.psum_bank_fmax:
+        if is_few(q, k, masks, band):
+            attend = attend_groups
+        elif queries >= LONG_QUERIES:
+            attend = attend_blocks
     attend(out, q, k, v, form)
     return out
-
-
-def _is_long(queries: int, keys: int, width: int) -> bool:
-    """Whether blocks of queries and keys are faster than whole rows of all heads."""
-    return queries >= LONG_QUERIES and keys >= LONG_KEYS and width <= nl.tile_size.psum_bank_fmax

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from tenzing.kernels.attention_masks import Range
@@ -16,7 +17,7 @@ SMALLEST_SUM = 1e-30  # a row that sees a key has a sum of at least 1
 class Block:
     """Up to 128 queries of one head, with the maximum and sum of each of their key ranges."""
 
-    out: NkiTensor  # [queries, value width] in HBM
+    out: NkiTensor  # [queries, value width] in HBM; several leading dims are one
     q: list[NkiTensor]  # [part of dim, queries]
     start: int
     head: tuple[int, int]  # sequence, head
@@ -27,14 +28,19 @@ class Block:
     joined: int = 0
 
     def __post_init__(self) -> None:
-        shape = (self.out.shape[0], len(self.ranges))
+        shape = (self.count, len(self.ranges))
         self.top = nl.ndarray(shape, dtype=nl.float32, buffer=nl.sbuf)
         self.sums = nl.ndarray(shape, dtype=nl.float32, buffer=nl.sbuf)
 
     @property
+    def count(self) -> int:
+        """How many queries."""
+        return math.prod(self.out.shape[:-1])
+
+    @property
     def rows(self) -> Range:
         """Its queries."""
-        return self.start, self.start + self.out.shape[0]
+        return self.start, self.start + self.count
 
 
 def finish(block: Block, number: int, product: NkiTensor, unit: float, empty: bool) -> None:
