@@ -14,14 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tenzing.commands import check, compare, run
-    from tenzing.compiler import compile
+    from tenzing.commands import check, compare, compile, run
     from tenzing.facts import chip, instance
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "compile": "tenzing.compiler",
+    "compile": "tenzing.commands",
     "run": "tenzing.commands",
     "check": "tenzing.commands",
     "compare": "tenzing.commands",

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import runpy
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tenzing import compiler, facts
+from tenzing import compiler, facts, report
 from tenzing.errors import Finding, Loc, TenzingError, UsageError
 from tenzing.fleet import Bill, bill_for
 from tenzing.isa import Program
@@ -72,6 +72,18 @@ class RunResult:
     def findings(self) -> list[Finding]:
         """Broken rules of all kernels."""
         return [f for k in self.kernels for f in k.findings]
+
+
+def compile(
+    module: Any,
+    example_inputs: Any = (),
+    example_keywords: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> compiler.Compiled:
+    """As :func:`tenzing.compiler.compile`, which lists the options, with reports."""
+    compiled = compiler.compile(module, example_inputs, example_keywords, **options)
+    compiled.reporter = lambda c: f"{c.graph.name} on {c.target}\n{report.run_summary(c.analysis)}"
+    return compiled
 
 
 def run(
@@ -227,5 +239,5 @@ def _run_model(
 
 __all__ = [
     "KernelResult", "RunResult", "analyse_launch", "analyse_program", "check", "compare",
-    "load_model", "run", "split_path",
+    "compile",    "load_model", "run", "split_path",
 ]  # fmt: skip

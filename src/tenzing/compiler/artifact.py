@@ -9,13 +9,27 @@ from typing import Any, Final
 
 from tenzing import facts
 from tenzing.compiler import reference
+from tenzing.compiler.comparison import (
+    Comparison,
+    compare_operations,
+    difference,
+    tolerance_of,
+)
 from tenzing.compiler.execution import record_graph, run_graph
 from tenzing.compiler.frontends import torch as torch_frontend
 from tenzing.compiler.frontends import torch_compile
-from tenzing.compiler.frontends.torch_interface import Interface
+from tenzing.compiler.frontends.torch_interface import Interface, run_eager, runnable
+from tenzing.compiler.frontends.torch_values import to_numpy
 from tenzing.compiler.graph import Array, Graph
 from tenzing.compiler.lowering import Progress
-from tenzing.compiler.passes import AUTOCAST, AUTOCAST_DTYPES, Step, default_pipeline
+from tenzing.compiler.passes import (
+    AUTOCAST,
+    AUTOCAST_DTYPES,
+    Kernels,
+    Step,
+    default_pipeline,
+    registered,
+)
 from tenzing.compiler.printer import to_text
 from tenzing.compiler.timing import GraphTime, time_graph
 from tenzing.errors import UsageError
@@ -23,6 +37,7 @@ from tenzing.isa import Program
 from tenzing.machine import Analysis, analyse
 from tenzing.timeline import Timeline
 
+PS_PER_US: Final = 1_000_000
 NUMERICS: Final = ("instruction", "graph")
 
 
@@ -41,6 +56,8 @@ class Compiled:
     autocast: str = "none"
     autocast_dtype: str = "bf16"
     numerics: str = "instruction"
+    kernels: Kernels = ()
+    module: Any = field(default=None, repr=False)
     reporter: Callable[[Compiled], str] | None = field(default=None, repr=False)
     _programs: dict[str, Program] = field(default_factory=dict, repr=False)
     _analyses: dict[str, Analysis] = field(default_factory=dict, repr=False)
@@ -49,7 +66,9 @@ class Compiled:
     @cached_property
     def _optimised(self) -> tuple[Graph, tuple[Step, ...]]:
         steps: list[Step] = []
-        graph = default_pipeline(self.autocast, self.autocast_dtype).run(self.imported.graph, steps)
+        graph = default_pipeline(self.autocast, self.autocast_dtype, self.kernels).run(
+            self.imported.graph, steps
+        )
         return graph, tuple(steps)
 
     @property
@@ -112,6 +131,8 @@ class Compiled:
     @property
     def latency_us(self) -> float:
         """One execution on the device, launch included, in microseconds."""
+        if self.kernels:  # the store of layer times knows our kernels only
+            return self.analysis.latency_ps / PS_PER_US
         return self.time.latency_us
 
     @property
@@ -143,6 +164,34 @@ class Compiled:
             self._analyses[name] = analyse(self.program_for(name))
         return self._analyses[name]
 
+    def compare(self, *inputs: Any, per_op: bool = False, **keywords: Any) -> Comparison:
+        """Differences with the framework; leaves buffers and inputs as they were.
+
+        ``per_op`` also runs every operation of the optimised graph alone on the chip, beside its
+        NumPy meaning: ``Comparison.first`` is where the program parts from it.
+        """
+        if self.module is None:
+            raise UsageError("this compiled model does not know the module it came from",
+                             next_step="compile the module with tenzing.compile")  # fmt: skip
+        arrays = [a.copy() for a in self.interface.arrays(inputs, keywords)]
+        weights = {**self.weights, **{n: a.copy() for n, a in self.interface.read_state().items()}}
+        with self.interface.kept(inputs, keywords):
+            eager = self.interface.flat_outputs(run_eager(self.module, inputs, keywords))
+            expected = [to_numpy(t).copy() for t in eager]
+        with self.interface.kept(inputs, keywords):
+            got = self.run_arrays(arrays)
+        limits = (tolerance_of(a.dtype, self.autocast) for a in expected)
+        places = [p for p in self.interface.output_leaves if isinstance(p, int)]
+        named = zip(self.interface.output_names(), places, expected, limits, strict=True)
+        outputs = tuple(difference(n, got[p], e, limit) for n, p, e, limit in named)
+        if not per_op:
+            return Comparison(outputs)
+        bound = dict(zip(self.graph.inputs, arrays, strict=True))
+        bound |= {v: weights[v.name] for v in self.graph.parameters}
+        return Comparison(
+            outputs, compare_operations(self.graph, bound, self.target, self.autocast)
+        )
+
     def timeline(self) -> Timeline:
         """Every instruction and transfer as spans on the tracks of its engine."""
         return self.analysis.timeline()
@@ -171,13 +220,15 @@ def compile(
     autocast: str = "none",
     autocast_dtype: str = "bf16",
     mesh: Any = None,
+    kernels: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Compiled:
     """Compile a ``torch.nn.Module`` in eval mode, or an exported program, at its inputs' shapes.
 
     ``example_inputs``: a tuple or list of positional inputs, a mapping of keyword inputs, or one
     tensor. ``numerics``: ``instruction`` runs every instruction of the program, ``graph`` the NumPy
     meaning of every operation. ``autocast``: ``none`` keeps the model's dtypes, ``matmult``
-    multiplies matrices in ``autocast_dtype``, ``all`` computes everything in it. Raises
+    multiplies matrices in ``autocast_dtype``, ``all`` computes everything in it. ``kernels``:
+    the user's own NKI kernels by the operation they replace, such as ``rms_norm``. Raises
     UnsupportedOp, UsageError or FactsError.
     """
     chip = facts.chip(target)
@@ -193,7 +244,8 @@ def compile(
                          next_step="leave mesh out to compile for one core")  # fmt: skip
     inputs, keywords = split_example(example_inputs, example_keywords)
     imported = torch_frontend.import_module(module, inputs, keywords)
-    return Compiled(imported, chip.name, autocast, autocast_dtype, numerics)
+    own = registered(kernels or {})
+    return Compiled(imported, chip.name, autocast, autocast_dtype, numerics, own, runnable(module))
 
 
 def split_example(

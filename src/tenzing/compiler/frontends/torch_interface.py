@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,6 +107,19 @@ class Interface:
         """What the module's written buffers hold now."""
         return {name: to_numpy(tensor) for name, tensor in self.state.items()}
 
+    @contextmanager
+    def kept(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Iterator[None]:
+        """Afterwards buffers and inputs hold what they held before."""
+        torch = require_torch()
+        tensors = [*self.state.values(), *flat_tensors((arguments, keywords))]
+        before = [tensor.detach().clone() for tensor in tensors]
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for tensor, content in zip(tensors, before, strict=True):
+                    tensor.copy_(content)
+
     def write(
         self,
         new: Mapping[str, Array],
@@ -147,10 +161,16 @@ def flat_tensors(nested: Any) -> list[Any]:
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
+def runnable(module: Any) -> Any:
+    """The module itself, or the one inside an exported program."""
+    exported = isinstance(module, require_torch().export.ExportedProgram)
+    return module.module() if exported else module
+
+
 def run_eager(module: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
     """The module's own nested outputs."""
     with require_torch().no_grad():
         return module(*arguments, **keywords)
 
 
-__all__ = ["Fixed", "Interface", "flat_tensors", "run_eager"]
+__all__ = ["Fixed", "Interface", "flat_tensors", "run_eager", "runnable"]

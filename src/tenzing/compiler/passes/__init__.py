@@ -32,6 +32,7 @@ from tenzing.compiler.passes.pipeline import Pass, Pipeline, Step
 from tenzing.compiler.passes.preparation import HoistPreparation
 from tenzing.compiler.passes.regions import CompileRegions
 from tenzing.compiler.passes.rolling import JoinIterations, RollRecurrences
+from tenzing.compiler.passes.user_kernels import Kernels, UseKernels, registered
 from tenzing.compiler.passes.windows import (
     FoldConvolutionScale,
     PatchesAsLinear,
@@ -53,6 +54,7 @@ __all__ = [
     "HoistPreparation",
     "IotaAsLine",
     "JoinIterations",
+    "Kernels",
     "MasksAsBands",
     "MatmulEpilogue",
     "NarrowNumbers",
@@ -72,18 +74,23 @@ __all__ = [
     "SortByExpert",
     "SplitLinear",
     "SumsAsMatmul",
+    "UseKernels",
     "WeightsForConvolution",
     "WeightsForMatmul",
     "default_pipeline",
+    "registered",
 ]
 
 
-def default_pipeline(autocast: str = "none", autocast_dtype: str = "bf16") -> Pipeline:
+def default_pipeline(
+    autocast: str = "none", autocast_dtype: str = "bf16", kernels: Kernels = ()
+) -> Pipeline:
     """From an imported graph to fused groups, matrix products and attention.
 
     ``autocast``: the mode of the Autocast pass (none, matmult, all); ``autocast_dtype``: a name in
-    ``AUTOCAST_DTYPES``.
+    ``AUTOCAST_DTYPES``; ``kernels``: the user's own by the operation they replace.
     """
+    replaced = (UseKernels(kernels),) if kernels else ()
     tidy = (FoldConstants(), CommonSubexpressions(), Simplify(), DeadCode())
     passes: tuple[Pass, ...] = (
         NarrowNumbers(),
@@ -129,10 +136,11 @@ def default_pipeline(autocast: str = "none", autocast_dtype: str = "bf16") -> Pi
         DeadCode(),
         HoistPreparation(),
         *tidy,
+        *replaced,
         IotaAsLine(),
         CommonSubexpressions(),
         FuseRows(),
         DeadCode(),
     )
-    inside = Pipeline(tuple(p for p in passes if not isinstance(p, HoistPreparation)))
+    inside = Pipeline(tuple(p for p in passes if not isinstance(p, HoistPreparation | UseKernels)))
     return Pipeline((CompileRegions(inside), *passes))

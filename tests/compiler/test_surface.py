@@ -1,0 +1,158 @@
+"""What tenzing.compile takes and gives: nested inputs, comparisons, own kernels, clear refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import tenzing
+from tenzing.compiler import ops
+from tenzing.errors import TenzingError, UsageError
+from tenzing.nki import isa as nisa
+from tenzing.nki import language as nl
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+
+class Nested(torch.nn.Module):
+    """Keyword and nested inputs, a flag, nested outputs with None."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 8)
+
+    def forward(self, x: Any, *, pair: Any, scaled: bool = False) -> Any:
+        y = self.linear(x + pair["left"])
+        return {"out": (y * 2 if scaled else y), "nothing": None, "list": [pair["right"] * y]}
+
+
+def example() -> tuple[Any, Any, dict[str, Any]]:
+    torch.manual_seed(0)
+    x = torch.randn(4, 8)
+    return Nested().eval(), x, {"pair": {"left": x + 1, "right": x * 2}, "scaled": True}
+
+
+def test_nested_inputs_and_outputs_keep_their_form() -> None:
+    module, x, keywords = example()
+    compiled = tenzing.compile(module, (x,), keywords, numerics="graph")
+    got, wanted = compiled(x, **keywords), module(x, **keywords)
+    assert list(got) == ["out", "nothing", "list"]
+    assert got["nothing"] is None
+    torch.testing.assert_close(got["list"][0], wanted["list"][0], rtol=1e-5, atol=1e-5)
+    with pytest.raises(UsageError, match="no tensor differs from the compiled one; got False"):
+        compiled(x, **{**keywords, "scaled": False})
+    with pytest.raises(UsageError, match="keyword inputs differ"):
+        compiled(x, pair=keywords["pair"])
+    with pytest.raises(UsageError, match="nested in another way"):
+        compiled(x, pair={"left": x}, scaled=True)
+    with pytest.raises(UsageError, match="number of inputs differs"):
+        compiled(x, x, **keywords)
+    with pytest.raises(UsageError, match="is no tensor"):
+        compiled(3, **keywords)
+
+
+def test_comparison_names_outputs_and_every_operation() -> None:
+    module, x, keywords = example()
+    compiled = tenzing.compile(module, (x,), keywords)
+    found = compiled.compare(x, per_op=True, **keywords)
+    assert found.agrees
+    assert found.first is None
+    assert [d.name for d in found.outputs] == ["['out']", "['list'][0]"]
+    (linear,) = [d for d in found.operations if d.operation == "linear"]
+    assert linear.module == "linear"
+    assert "linear" in str(found)
+
+
+def test_comparison_finds_a_kernel_that_is_wrong() -> None:
+    def wrong(x, weight, bias):  # type: ignore[no-untyped-def]
+        out = nl.ndarray((x.shape[0], weight.shape[1]), dtype=x.dtype, buffer=nl.shared_hbm)
+        tile = nl.ndarray(out.shape, dtype=x.dtype, buffer=nl.sbuf)
+        nisa.memset(dst=tile, value=7.0)
+        nisa.dma_copy(dst=out, src=tile)
+        return out
+
+    module, x, keywords = example()
+    compiled = tenzing.compile(module, (x,), keywords, kernels={"linear": wrong})
+    found = compiled.compare(x, **keywords)
+    assert not found.agrees
+    assert "BEYOND" in str(found)
+
+
+def test_a_users_norm_replaces_ours() -> None:
+    def norm(x, weight, epsilon: float):  # type: ignore[no-untyped-def]
+        rows, columns = x.shape
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        tile = nl.ndarray(x.shape, dtype=nl.float32, buffer=nl.sbuf)
+        square = nl.ndarray(x.shape, dtype=nl.float32, buffer=nl.sbuf)
+        scale = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
+        gain = nl.ndarray(x.shape, dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile, src=x)
+        nisa.dma_copy(dst=gain, src=weight.ap([[0, rows], [1, columns]]))
+        nisa.tensor_tensor(dst=square, data1=tile, data2=tile, op=nl.multiply)
+        nisa.tensor_reduce(dst=scale, op=nl.add, data=square, axis=1)
+        nisa.tensor_scalar(dst=scale, data=scale, op0=nl.multiply, operand0=1.0 / columns,
+                           op1=nl.add, operand1=epsilon)  # fmt: skip
+        nisa.activation(dst=scale, op=nl.rsqrt, data=scale)
+        nisa.tensor_scalar(dst=tile, data=tile, op0=nl.multiply, operand0=scale)
+        nisa.tensor_tensor(dst=tile, data1=tile, data2=gain, op=nl.multiply)
+        nisa.dma_copy(dst=out, src=tile)
+        return out
+
+    module = torch.nn.RMSNorm(16, eps=1e-6).eval()
+    with torch.no_grad():
+        module.weight.copy_(torch.linspace(0.5, 2, 16))
+    x = torch.randn(6, 16)
+    compiled = tenzing.compile(module, (x,), kernels={"rms_norm": norm})
+    assert compiled.graph.count()["kernel"] == 1
+    assert compiled.compare(x).agrees
+    assert compiled.latency_us > 0
+
+
+def test_own_kernels_that_fit_nothing_are_refused() -> None:
+    module = torch.nn.Linear(4, 4).eval()
+    x = torch.ones(2, 4)
+    with pytest.raises(UsageError, match="does not exist; got nope"):
+        tenzing.compile(module, (x,), kernels={"nope": lambda x: x})
+    compiled = tenzing.compile(module, (x,), kernels={"softmax": lambda x: x})
+    with pytest.raises(UsageError, match="no operation of the model takes the kernel") as caught:
+        _ = compiled.graph
+    assert "softmax" in str(caught.value)
+    assert ops
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "trn9"}, "trn9"),
+        ({"autocast": "most"}, "unknown autocast mode; got most; allowed: none, matmult, all"),
+        ({"autocast_dtype": "f4"}, "unknown autocast dtype; got f4"),
+        ({"numerics": "exact"}, "unknown numerics mode; got exact; allowed: instruction, graph"),
+    ],
+)
+def test_unknown_options_name_the_allowed_ones(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TenzingError, match=message):
+        tenzing.compile(torch.nn.Linear(4, 4).eval(), (torch.ones(2, 4),), **options)
+
+
+def test_integers_beyond_the_chip_are_refused() -> None:
+    class Twice(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x * 2
+
+    compiled = tenzing.compile(Twice().eval(), (torch.ones(3, dtype=torch.int64),))
+    with pytest.raises(UsageError, match=r"x holds int64 values that do not fit .* 4294967296"):
+        compiled(torch.tensor([1, 2, 2**32]))
+
+
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"only a torch.nn.Module .* got function"):
+        tenzing.compile(lambda x: x, (torch.ones(2),))
+
+
+def test_report_and_timeline_speak_of_the_program() -> None:
+    module, x, keywords = example()
+    compiled = tenzing.compile(module, (x,), keywords)
+    assert "Nested" in compiled.report()
+    assert len(compiled.timeline()) >= len(compiled.program)
