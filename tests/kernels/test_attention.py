@@ -202,3 +202,12 @@ def test_a_few_queries_of_grouped_heads_over_many_keys(queries: int) -> None:
 def test_one_query_at_a_position_reads_only_the_keys_it_sees() -> None:
     for form in ({"causal": True, "offset": 200}, {"causal": True, "offset": 250, "window": 70}):
         check((2, 1, 300, 4, 2, 32), **form)
+
+
+@pytest.mark.parametrize("queries", [1, 130])
+def test_heads_first_is_only_another_layout(queries: int) -> None:
+    q, k = normal(1, queries, 4, 16), normal(1, 300, 2, 16, seed=1)
+    plain, turned = (
+        run(kernels.attention, q, k, k, None, 0.25, heads_first=first) for first in (False, True)
+    )
+    np.testing.assert_array_equal(plain.transpose(0, 2, 1, 3), turned)

@@ -28,8 +28,11 @@ def attention(
     window: int = 0,
     soft_cap: float = 0.0,
     offset: int = 0,
+    heads_first: bool = False,
 ) -> NkiTensor:
     """``softmax(q kT * scale + mask) v`` for every head: [batch, queries, heads, value width].
+
+    With ``heads_first`` the result is [batch, heads, queries, value width].
 
     q is [batch, queries, heads, dim]; k and v are [batch, keys, kv heads, dim or value width], and
     neighbouring query heads share a key head. The mask has rank 4 and sizes 1 or those of [batch,
@@ -40,7 +43,9 @@ def attention(
     """
     batch, queries, heads, _ = q.shape
     keys, width = v.shape[1], v.shape[3]
-    out = nl.ndarray((batch, queries, heads, width), dtype=out_dtype or q.dtype, buffer=nl.hbm)
+    shape = (batch, heads, queries, width) if heads_first else (batch, queries, heads, width)
+    result = nl.ndarray(shape, dtype=out_dtype or q.dtype, buffer=nl.hbm)
+    out = result.permute((0, 2, 1, 3)) if heads_first else result
     band = Band(causal, window, offset)
     masks = None
     if mask is not None or band.empties(queries, keys):
@@ -53,4 +58,4 @@ def attention(
         elif queries >= LONG_QUERIES:
             attend = attend_blocks
     attend(out, q, k, v, form)
-    return out
+    return result

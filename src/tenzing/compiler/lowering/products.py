@@ -59,12 +59,13 @@ def _attention(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
             return x.reshape((*x.shape[:2], heads, x.shape[2] // heads))
         return x.permute((0, 2, 1, 3))
 
-    done = attention(
+    result = attention(
         apart(q, a["heads"]), apart(k, a["kv_heads"]), apart(v, a["kv_heads"]),
         mask[0] if mask else None, a["scale"], v.dtype, device_dtype(node.output.dtype),
         a["causal"], a["window"], a["soft_cap"], a["offset"],
+        not a["packed"],
     )  # fmt: skip
-    return [done if a["packed"] else copied(done.permute((0, 2, 1, 3)))]
+    return [result]
 
 
 @lowers("dot_general")
