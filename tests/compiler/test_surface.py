@@ -8,7 +8,9 @@ import pytest
 
 import tenzing
 from tenzing.compiler import ops
-from tenzing.errors import TenzingError, UsageError
+from tenzing.compiler.execution import record_graph
+from tenzing.compiler.graph import F32, Alias, GraphBuilder
+from tenzing.errors import CapacityError, TenzingError, UsageError
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
 
@@ -156,3 +158,33 @@ def test_report_and_timeline_speak_of_the_program() -> None:
     compiled = tenzing.compile(module, (x,), keywords)
     assert "Nested" in compiled.report()
     assert len(compiled.timeline()) >= len(compiled.program)
+
+
+def test_a_model_beyond_the_memory_names_what_fills_it() -> None:
+    builder = GraphBuilder("large")
+    x = builder.input("x", (4, 200_000), F32)
+    weight = builder.parameter("weight", (200_000, 100_000), F32)
+    cache = builder.parameter("cache", (4, 100_000), F32)
+    parts = [builder.add(ops.Reshape(v.shape[::-1]), v) for v in (x, weight, cache)]
+    graph = builder.build([*parts, cache], [Alias(3, "cache")])
+    with pytest.raises(CapacityError, match=r"needs .* of HBM on one core of trn2: weights 7") as e:
+        record_graph(graph, "trn2")
+    for part in ("state 1", "inputs 3", "activations"):
+        assert part in str(e.value)
+
+
+def test_experts_are_traced_in_their_static_form_and_left_as_they_were() -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.MixtralConfig(
+        vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, num_local_experts=4, num_experts_per_tok=2,
+        use_cache=False, pad_token_id=0,
+    )  # fmt: skip
+    model = transformers.MixtralForCausalLM(config).eval()
+    before = model.get_experts_implementation()
+    ids = torch.arange(8).reshape(1, 8)
+    compiled = tenzing.compile(model, {"input_ids": ids}, numerics="graph")
+    assert model.get_experts_implementation() == before
+    found = compiled(input_ids=ids)
+    torch.testing.assert_close(found.logits, model(ids).logits, rtol=1e-4, atol=1e-4)

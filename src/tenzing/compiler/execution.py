@@ -13,6 +13,7 @@ from tenzing.errors import CapacityError
 from tenzing.isa import Program, Space
 from tenzing.machine import ACTIVE, Core, Options, hbm_need_bytes, lifetimes
 from tenzing.nki import NkiTensor
+from tenzing.units import format_bytes
 
 
 def run_graph(
@@ -72,10 +73,24 @@ def _lower(
     needed = hbm_need_bytes(core.program, *lifetimes(core.program)) if check_memory else 0
     if needed > limit:
         raise CapacityError(
-            f"the model needs {needed} bytes of HBM on one core of {core.chip.name}",
-            allowed=f"{limit} (hbm.core_bytes)", next_step="use a smaller batch or more cores",
+            f"the model needs {format_bytes(needed)} of HBM on one core of {core.chip.name}: "
+            f"{_shares(graph, needed)}",
+            allowed=f"{format_bytes(limit)} (hbm.core_bytes)",
+            next_step="use a smaller batch, narrower weights or more cores",
         )  # fmt: skip
     return outputs
+
+
+def _shares(graph: Graph, needed_bytes: int) -> str:
+    """What fills the memory: weights, state that calls write, inputs, and activations at peak."""
+    written = {alias.target for alias in graph.aliases}
+    fixed = {"weights": 0, "state": 0, "inputs": 0}
+    for value in (*graph.parameters, *graph.inputs):
+        kind = "inputs" if value in graph.inputs else "weights"
+        kind = "state" if value.name in written else kind
+        fixed[kind] += value.type.elements * device_dtype(value.dtype).itemsize
+    fixed["activations"] = max(needed_bytes - sum(fixed.values()), 0)
+    return ", ".join(f"{name} {format_bytes(size)}" for name, size in fixed.items())
 
 
 __all__ = ["record_graph", "run_graph"]
