@@ -11,7 +11,7 @@ from tenzing.compiler.graph import Node
 from tenzing.compiler.lowering.registry import as_rows, copied, device_dtype, lowers, unsupported
 from tenzing.compiler.ops import DotGeneral, GatedLinear, Linear
 from tenzing.errors import KernelError
-from tenzing.kernels import attention, gated_linear, linear
+from tenzing.kernels import attention, gated_linear, linear, rotary
 from tenzing.kernels.matmul import batched_matmul
 from tenzing.nki import NkiTensor
 from tenzing.nki import language as nl
@@ -66,6 +66,15 @@ def _attention(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
         not a["packed"],
     )  # fmt: skip
     return [result]
+
+
+@lowers("rotary")
+def _rotary(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
+    x, cos, sin = inputs
+    heads = node.attrs["packed"]
+    if heads:
+        return [rotary(x.reshape((*x.shape[:2], heads, x.shape[2] // heads)), cos, sin)]
+    return [rotary(x.permute((0, 2, 1, 3)), cos, sin, heads_first=True)]
 
 
 @lowers("dot_general")

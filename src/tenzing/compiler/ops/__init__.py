@@ -68,6 +68,7 @@ from tenzing.compiler.ops.reduction import (
     RowComposite,
     Softmax,
 )
+from tenzing.compiler.ops.rotary import Rotary
 from tenzing.compiler.ops.scan import LinearScan
 from tenzing.compiler.ops.shape import (
     BroadcastInDim,
@@ -146,6 +147,7 @@ __all__ = [
     "Reshape",
     "Reverse",
     "RmsNorm",
+    "Rotary",
     "RoundNearestEven",
     "RowComposite",
     "Rsqrt",

@@ -32,6 +32,7 @@ from tenzing.compiler.passes.pipeline import Pass, Pipeline, Step
 from tenzing.compiler.passes.preparation import HoistPreparation
 from tenzing.compiler.passes.regions import CompileRegions
 from tenzing.compiler.passes.rolling import JoinIterations, RollRecurrences
+from tenzing.compiler.passes.rotary import RecogniseRotary
 from tenzing.compiler.passes.user_kernels import Kernels, UseKernels, registered
 from tenzing.compiler.passes.windows import (
     FoldConvolutionScale,
@@ -66,6 +67,7 @@ __all__ = [
     "RecogniseExperts",
     "RecogniseLinear",
     "RecogniseNorms",
+    "RecogniseRotary",
     "ReshapeBeforeLinear",
     "RollRecurrences",
     "ShareKeyHeads",
@@ -107,6 +109,8 @@ def default_pipeline(
         DeadCode(),
         RecogniseLinear(),
         RecogniseAttention(),
+        DeadCode(),
+        RecogniseRotary(),
         DeadCode(),
         MasksAsBands(),
         DeadCode(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tenzing.compiler.graph import Graph, GraphBuilder, Node, Value, rewrite
+from tenzing.compiler.graph import Graph, GraphBuilder, Node, Op, Value, rewrite
 from tenzing.compiler.ops import (
     Attention,
     BroadcastInDim,
@@ -14,6 +14,7 @@ from tenzing.compiler.ops import (
     Multiply,
     Reduce,
     Reshape,
+    Rotary,
     Transpose,
 )
 from tenzing.compiler.passes.pipeline import Pass
@@ -25,8 +26,8 @@ HEADS_TO_SEQUENCE = (0, 2, 1, 3)  # swaps the dims of heads and positions
 class PackHeads(Pass):
     """Absorb the reshapes and transposes around attention: heads become strides.
 
-    Looks for q, k, v made by reshape [B, S, H, D] then transpose (with or without a convert on the
-    way) and a result transposed and reshaped back.  All four must match, else nothing changes.
+    Looks for q, k, v transposed from [B, S, H, D], with converts and rotary embeddings since, and a
+    result transposed and reshaped back.  All four must match, else nothing changes.
     """
 
     requires = frozenset({"live"})
@@ -56,9 +57,14 @@ class PackHeads(Pass):
 
         return rewrite(graph, rule)
 
-    def _plain(self, builder: GraphBuilder, source: tuple[Value, Convert | None]) -> Value:
-        value, convert = source
-        return builder.add(convert, value) if convert else value
+    def _plain(self, builder: GraphBuilder, source: tuple[Value, Steps]) -> Value:
+        value, steps = source
+        if len(value.shape) == len(HEADS_TO_SEQUENCE):
+            batch, length, heads, width = value.shape
+            value = builder.add(Reshape((batch, length, heads * width)), value)
+        for op, others in steps:
+            value = builder.add(op, value, *others)
+        return value
 
     def _apart(self, builder: GraphBuilder, packed: Value, old: Value) -> Value:
         """The unpacked result, for readers that the rewrite did not reach; dead otherwise."""
@@ -67,23 +73,27 @@ class PackHeads(Pass):
         return builder.add(Transpose(HEADS_TO_SEQUENCE), split)
 
 
-def _packed_source(builder: GraphBuilder, value: Value) -> tuple[Value, Convert | None] | None:
-    """The [B, S, H * D] value behind [B, H, S, D], and a convert met on the way."""
+Steps = list[tuple[Op, tuple[Value, ...]]]  # operations to repeat, with their other inputs
+
+
+def _packed_source(builder: GraphBuilder, value: Value) -> tuple[Value, Steps] | None:
+    """The [B, S, H, D] or [B, S, H * D] behind [B, H, S, D], and what is done to it since."""
     batch, heads, length, width = value.shape
-    convert: Convert | None = None
-    wanted: list[type] = [Transpose, Reshape]
-    while wanted:
-        node = builder.maker(value)
-        if node is None or not isinstance(node.op, (Convert, wanted[0])):
-            return None
-        if isinstance(node.op, Transpose) and node.op.permutation != HEADS_TO_SEQUENCE:
-            return None
-        if isinstance(node.op, Convert):
-            convert = convert or node.op
-        else:
-            wanted.pop(0)
-        value = node.inputs[0]
-    return (value, convert) if value.shape == (batch, length, heads * width) else None
+    steps: Steps = []
+    node = builder.maker(value)
+    while node is not None and isinstance(node.op, Convert | Rotary):
+        op = replace(node.op, packed=heads) if isinstance(node.op, Rotary) else node.op
+        steps.insert(0, (op, node.inputs[1:]))
+        node = builder.maker(node.inputs[0])
+    if node is None or node.op != Transpose(HEADS_TO_SEQUENCE):
+        return None
+    source = node.inputs[0]
+    split = builder.maker(source)
+    if split is not None and isinstance(split.op, Reshape):
+        whole = split.inputs[0]
+        if whole.shape == (batch, length, heads * width):
+            return whole, steps
+    return source, steps
 
 
 def _packed_result(
