@@ -15,6 +15,7 @@ from tenzing.machine.regions import (
     Region,
     RegionTable,
     covers,
+    is_written,
     overlap,
     rectangle,
     row_bytes_of,
@@ -122,3 +123,20 @@ def test_heads_of_a_cache_are_compared_by_runs() -> None:
         first, second = (a, one_head), (b, turned)
         shared = bool(byte_set(first) & byte_set(second))
         assert overlap(region(first), region(second)) is shared
+
+
+@given(spaces_and_views(4))
+def test_a_view_is_written_when_the_writers_hold_its_bytes(
+    found: list[tuple[int, Layout]],
+) -> None:
+    one, *rest = found
+    table = RegionTable(ROW)
+    written: set[int] = set()
+    for offset, layout in rest:
+        table.by_view.get((offset, layout)) or table.add(offset, layout)
+        writer = table.by_view[(offset, layout)]
+        writer.direct = writer.whole = True
+        writer.written_area = writer.area
+        written |= byte_set((offset, layout))
+    asked = table.by_view.get(one) or table.add(*one)
+    assert is_written(asked) is (byte_set(one) <= written)

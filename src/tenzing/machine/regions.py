@@ -127,13 +127,22 @@ def _tiled(rect: Rect, parts: list[Rect]) -> bool:
 
 
 def _painted(region: Region, writers: list[Region]) -> bool:
-    """Whether the writers hold every byte of a region, one by one."""
+    """Whether the writers hold every byte of a region: each of its runs lies in their union."""
+    if not writers:
+        return False
     if max(region.layout.size, *(w.layout.size for w in writers)) > EXACT_LIMIT:
         return True
-    missing = _bytes(region)
-    for writer in writers:
-        missing = np.setdiff1d(missing, _bytes(writer))
-    return not missing.size
+    parts = [(_runs(w.layout)[0] + w.offset, _runs(w.layout)[1]) for w in writers]
+    first = np.concatenate([starts for starts, _ in parts])
+    last = np.concatenate([starts + run for starts, run in parts])
+    order = np.argsort(first)
+    first, reach = first[order], np.maximum.accumulate(last[order])
+    gap = first[1:] > reach[:-1]
+    heads, ends = first[np.append(True, gap)], reach[np.append(gap, True)]
+    starts, run = _runs(region.layout)
+    starts = starts + region.offset
+    at = np.searchsorted(heads, starts, side="right") - 1
+    return bool((at >= 0).all() and (ends[at] >= starts + run).all())
 
 
 def row_bytes_of(storage: Storage) -> int:
@@ -227,7 +236,7 @@ def _runs(layout: Layout) -> tuple[Array, int]:
         run = layout.itemsize
         while dims and dims[-1][1] == run:
             run *= dims.pop()[0]
-        found = layout.cache["runs"] = (np.sort(_steps(0, dims)), run)
+        found = layout.cache["runs"] = (np.sort(_steps(dims)), run)
     return found
 
 
@@ -263,18 +272,9 @@ def covers(a: Region, b: Region) -> bool:
     return inside and (a.dense or (a.offset == b.offset and a.layout is b.layout))
 
 
-def _bytes(region: Region) -> Array:
-    return _offsets(region.offset, region.layout)
-
-
-def _offsets(offset: int, layout: Layout) -> Array:
-    dims = [d for d in zip(layout.shape, layout.strides, strict=True) if d[0] > 1 and d[1]]
-    return _steps(offset, [*dims, (layout.itemsize, 1)])
-
-
-def _steps(offset: int, dims: list[tuple[int, int]]) -> Array:
-    """Every sum of ``offset`` and whole steps along the dims, each a count and a stride."""
-    offsets = np.array([offset], np.int64)
+def _steps(dims: list[tuple[int, int]]) -> Array:
+    """Every sum of whole steps along the dims, each a count and a stride."""
+    offsets = np.zeros(1, np.int64)
     for count, stride in dims:
         offsets = (offsets[:, None] + np.arange(count) * stride).reshape(-1)
     return offsets
