@@ -10,6 +10,7 @@ from typing import Any, Final
 from tenzing import facts
 from tenzing.compiler.execution import record_graph
 from tenzing.compiler.graph import Graph, Value
+from tenzing.compiler.lowering import device_dtype
 from tenzing.compiler.ops import Constant
 from tenzing.compiler.passes import default_pipeline
 from tenzing.compiler.printer import to_text
@@ -87,6 +88,8 @@ def time_graph(
         "graph": digest(graph), "chip": chip, "autocast": autocast, "dtype": autocast_dtype,
         "note": cache_note,
     }  # fmt: skip
+    if prepare is None and autocast == "none":  # neither can make weights smaller
+        check_hbm(chip, _held_bytes(graph))
     pipeline = default_pipeline(autocast, autocast_dtype)
 
     def optimise(given: Graph) -> Graph:
@@ -100,15 +103,27 @@ def time_graph(
 
 def check_memory(time: GraphTime) -> None:
     """Raise CapacityError when weights, state and activations exceed the core's HBM."""
-    limit = facts.chip(time.chip).integer("hbm.core_bytes")
-    if time.hbm_bytes > limit:
-        fit = 1 << (-(-time.hbm_bytes // limit) - 1).bit_length()
+    check_hbm(time.chip, time.hbm_bytes)
+
+
+def check_hbm(chip: str, needed: int) -> None:
+    """Raise CapacityError when ``needed`` bytes exceed the HBM of one core."""
+    limit = facts.chip(chip).integer("hbm.core_bytes")
+    if needed > limit:
+        fit = 1 << (-(-needed // limit) - 1).bit_length()
         raise CapacityError(
-            f"the model needs {format_bytes(time.hbm_bytes)} of HBM on one core of {time.chip}",
+            f"the model needs {format_bytes(needed)} of HBM on one core of {chip}",
             allowed=f"{format_bytes(limit)} (hbm.core_bytes)",
             next_step=f"spread it over {fit} or more cores (tensor parallel), or use a smaller "
             "batch, length or dtype",
         )  # fmt: skip
+
+
+def _held_bytes(graph: Graph) -> int:
+    """Bytes of the weights and state that some node reads: what any program of it must hold."""
+    read = {value for node in graph.nodes for value in node.inputs}
+    held = read.intersection((*graph.inputs, *graph.parameters))
+    return sum(v.type.elements * device_dtype(v.dtype).itemsize for v in held)
 
 
 def _time(graph: Graph, chip: str, optimise: Prepare) -> GraphTime:

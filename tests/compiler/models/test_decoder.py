@@ -23,13 +23,16 @@ SIZES = {
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "dtype": "float32",
 }  # fmt: skip
 FAMILIES: dict[str, dict[str, Any]] = {
-    "llama": {}, "qwen2": {}, "qwen3": {}, "mistral": {"sliding_window": 5},
+    "llama": {}, "llama3": {"rope_parameters": {
+        "rope_type": "llama3", "rope_theta": 100.0, "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 64}},
+    "qwen2": {}, "qwen3": {}, "mistral": {"sliding_window": 5},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
     "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48,
                   "norm_topk_prob": True},
 }  # fmt: skip
-CLASSES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "mistral": "Mistral",
-           "mixtral": "Mixtral", "qwen3_moe": "Qwen3Moe"}  # fmt: skip
+CLASSES = {"llama": "Llama", "llama3": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3",
+           "mistral": "Mistral", "mixtral": "Mixtral", "qwen3_moe": "Qwen3Moe"}  # fmt: skip
 
 
 def hugging_face(family: str) -> tuple[Any, dict[str, Any]]:
@@ -85,12 +88,25 @@ def test_published_shapes_build(name: str) -> None:
         assert shape.parameters / 1e9 == pytest.approx(billions, rel=0.01)
 
 
+def test_a_share_divides_the_weights() -> None:
+    whole = decoder_shape("llama-3.1-405b")
+    shares = [whole.divided(ranks) for ranks in (8, 64)]
+    assert [s.heads * ranks for s, ranks in zip(shares, (8, 64), strict=True)] == [whole.heads] * 2
+    assert [s.kv_heads for s in shares] == [1, 1]  # more ranks than key heads hold copies
+    assert shares[0].parameters == pytest.approx(whole.parameters / 8, rel=0.01)
+    assert whole.divided(1) == whole
+    with pytest.raises(UsageError, match="128 heads"):
+        whole.divided(3)
+
+
 def test_unknown_names_and_families_say_what_is_known() -> None:
     with pytest.raises(FactsError, match=r"llama-3\.1-8b"):
         decoder_shape("llama-9")
     with pytest.raises(UnsupportedOp, match="got bert") as caught:
         decoder_shape({**SIZES, "model_type": "bert"})
     assert "meta device" in caught.value.render()
+    with pytest.raises(UnsupportedOp, match="got yarn"):
+        decoder_shape({**SIZES, "model_type": "llama", "rope_scaling": {"type": "yarn"}})
 
 
 @pytest.mark.parametrize(
@@ -100,6 +116,7 @@ def test_unknown_names_and_families_say_what_is_known() -> None:
         ({"vocab_size": "many"}, "vocab_size"),
         ({"num_key_value_heads": 3}, "heads"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "low_freq_factor"),
     ],
 )
 def test_wrong_configurations_are_named(change: dict[str, Any], message: str) -> None:

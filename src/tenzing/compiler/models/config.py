@@ -13,7 +13,7 @@ import numpy as np
 
 from tenzing import facts
 from tenzing.compiler.graph import BF16, TensorType
-from tenzing.compiler.models.decoder import DecoderShape, Experts
+from tenzing.compiler.models.decoder import DecoderShape, Experts, RopeScaling
 from tenzing.errors import UnsupportedOp, UsageError
 
 FAMILIES: Final = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
@@ -84,7 +84,7 @@ def shape_of_config(config: Mapping[str, Any]) -> DecoderShape:
         qkv_bias=bool(config.get("attention_bias", family == "qwen2")),
         qk_norm=str(family).startswith("qwen3"), tied=bool(config.get("tie_word_embeddings")),
         window=config.get("sliding_window") if config.get("use_sliding_window", True) else None,
-        experts=_experts(config), dtype=_dtype(config),
+        experts=_experts(config), rope_scaling=_rope_scaling(config), dtype=_dtype(config),
     )  # fmt: skip
 
 
@@ -96,6 +96,27 @@ def _experts(config: Mapping[str, Any]) -> Experts | None:
     # Mixtral scales the chosen probabilities always, Qwen when told to
     normalised = config.get("norm_topk_prob", config["model_type"] == "mixtral")
     return Experts(count, config.get("num_experts_per_tok", 2), width, bool(normalised))
+
+
+def _rope_scaling(config: Mapping[str, Any]) -> RopeScaling | None:
+    """How rotary rates are stretched; another way than ours would give other values silently."""
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    kind = rope.get("rope_type") or rope.get("type") or "default"
+    if kind == "default":
+        return None
+    if kind != "llama3":
+        raise UnsupportedOp("no builder for this rotary scaling", got=kind, allowed="llama3",
+                            next_step="compile the PyTorch module instead")  # fmt: skip
+    keys = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+    for key in keys:
+        value = rope.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise UsageError(f"config: rope_scaling.{key}", got=value, allowed="a number above 0")
+    factor, low, high, original = (rope[key] for key in keys)
+    if low >= high:
+        raise UsageError("config: rope_scaling", got=f"{low} and {high}",
+                         allowed="low_freq_factor below high_freq_factor")  # fmt: skip
+    return RopeScaling(factor, low, high, original)
 
 
 def _dtype(config: Mapping[str, Any]) -> np.dtype[Any]:

@@ -6,13 +6,14 @@ Parameters have the names and layouts of Hugging Face's checkpoints of these fam
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from tenzing.compiler import ops
-from tenzing.compiler.graph import BF16, F32, Alias, Graph, GraphBuilder, Value
+from tenzing.compiler.graph import BF16, F32, Alias, Array, Graph, GraphBuilder, Value
+from tenzing.errors import UsageError
 
 INDEX: Final = np.dtype(np.int32)
 HEADS_FIRST: Final = (0, 2, 1, 3)
@@ -27,6 +28,26 @@ class Experts:
     width: int
     normalised: bool = True  # chosen probabilities are scaled to sum to one
     block: str = "mlp"  # what checkpoints call the module
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Rotary rates of a context stretched by ``factor``, as Llama 3 does it.
+
+    Waves longer than ``original / low`` positions are slowed by ``factor``, those shorter than
+    ``original / high`` stay, and between them the rate is blended.
+    """
+
+    factor: float
+    low: float
+    high: float
+    original: int
+
+    def rates(self, rates: Array) -> Array:
+        """The scaled rates, in radians per position."""
+        turns = self.original * rates / (2 * math.pi)  # of a wave within the original context
+        kept = np.clip((turns - self.low) / (self.high - self.low), 0, 1)
+        return np.asarray(rates * (kept + (1 - kept) / self.factor))
 
 
 @dataclass(frozen=True)
@@ -47,12 +68,33 @@ class DecoderShape:
     tied: bool = False
     window: int | None = None
     experts: Experts | None = None
+    rope_scaling: RopeScaling | None = None
     dtype: np.dtype[Any] = BF16
 
     @property
     def parameters(self) -> int:
         """Number of weights."""
         return sum(v.type.elements for v in prefill_graph(self, 1, 1).parameters)
+
+    def divided(self, ranks: int) -> DecoderShape:
+        """The share of one of ``ranks`` cores: heads, MLP columns and vocabulary split.
+
+        Its graph has that rank's arithmetic and weights, and none of the communication. Raises
+        UsageError when a size does not divide.
+        """
+        if self.experts is not None:
+            raise UsageError("experts are not divided yet", next_step="divide the graph instead")
+        whole = (self.heads, self.mlp_width)
+        copied = ranks % self.kv_heads == 0  # more ranks than key heads hold copies of one
+        if ranks < 1 or any(n % ranks for n in whole) or (self.kv_heads % ranks and not copied):
+            raise UsageError(
+                "a decoder cannot be divided like this", got=f"{ranks} ranks", allowed="a divisor "
+                f"of {self.heads} heads, {self.kv_heads} key heads and {self.mlp_width} columns",
+            )  # fmt: skip
+        return replace(
+            self, heads=self.heads // ranks, kv_heads=max(self.kv_heads // ranks, 1),
+            mlp_width=self.mlp_width // ranks, vocabulary=-(-self.vocabulary // ranks),
+        )  # fmt: skip
 
 
 def prefill_graph(shape: DecoderShape, batch: int, tokens: int, *, caches: bool = True) -> Graph:
@@ -137,6 +179,8 @@ class _Author:
         """Cosines and sines [tokens, head_width] of the rotary positions."""
         half = self.shape.head_width // 2
         steps = self.shape.rope_theta ** (-np.arange(half, dtype=np.float64) / half)
+        if self.shape.rope_scaling is not None:
+            steps = self.shape.rope_scaling.rates(steps)
         rates = self.add(ops.Constant.of(steps.astype(np.float32)))
         shape = (places.shape[0], half)
         angle = self.add(
@@ -274,4 +318,4 @@ class _Author:
         return self.add(ops.Reshape((batch, tokens, hidden)), total)
 
 
-__all__ = ["DecoderShape", "Experts", "decode_graph", "prefill_graph"]
+__all__ = ["DecoderShape", "Experts", "RopeScaling", "decode_graph", "prefill_graph"]
