@@ -47,6 +47,7 @@ KEPT_WHOLE: Final = (
     "_upsample_bicubic2d_aa.vec",
 )
 NUMBERS_OF_DATA: Final = ("aten._local_scalar_dense.default", "aten.item.default")
+FOLDED_ELEMENTS: Final = 64  # literal tensors up to this size are part of the graph
 FRAME: Final = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
 
 
@@ -234,6 +235,10 @@ class _ProgramReader(GraphReader):
             return example
         kind = tensor_type(example)
         if not is_input:
+            small = spec.kind.name == "CONSTANT_TENSOR" and kind.elements <= FOLDED_ELEMENTS
+            tensor = self._tensor(spec.target) if small else None
+            if tensor is not None and not _is_fake(self.torch, tensor):  # such as a loop's start
+                return self.builder.add(Constant.of(to_numpy(tensor)), hint=spec.target)
             self.named[spec.target] = self._parameter(spec.target, kind)
             return self.named[spec.target]
         value = self.builder.input(node.name, kind.shape, kind.dtype)
