@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tenzing.commands import check, compare, compile, run
+    from tenzing.compiler import compile_training
     from tenzing.facts import chip, instance
 
 __version__ = "0.1.0"
 
 _HOME = {
     "compile": "tenzing.commands",
+    "compile_training": "tenzing.compiler",
     "run": "tenzing.commands",
     "check": "tenzing.commands",
     "compare": "tenzing.commands",
@@ -44,4 +46,13 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *_HOME, *_FRAMEWORKS])
 
 
-__all__ = ["__version__", "check", "chip", "compare", "compile", "instance", "run"]
+__all__ = [
+    "__version__",
+    "check",
+    "chip",
+    "compare",
+    "compile",
+    "compile_training",
+    "instance",
+    "run",
+]

@@ -3,8 +3,9 @@
 from tenzing.compiler.artifact import Compiled, compile, install_torch_backend, split_example
 from tenzing.compiler.comparison import Comparison, agreement
 from tenzing.compiler.execution import record_graph, run_graph
+from tenzing.compiler.training import Training, compile_training
 
 __all__ = [
-    "Compiled", "Comparison", "agreement", "compile", "install_torch_backend", "record_graph",
-    "run_graph", "split_example",
+    "Compiled", "Comparison", "Training", "agreement", "compile", "compile_training",
+    "install_torch_backend", "record_graph", "run_graph", "split_example",
 ]  # fmt: skip

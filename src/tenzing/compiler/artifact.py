@@ -232,13 +232,7 @@ def compile(
     UnsupportedOp, UsageError or FactsError.
     """
     chip = facts.chip(target)
-    for what, got, allowed in (
-        ("autocast mode", autocast, AUTOCAST),
-        ("autocast dtype", autocast_dtype, tuple(AUTOCAST_DTYPES)),
-        ("numerics mode", numerics, NUMERICS),
-    ):
-        if got not in allowed:
-            raise UsageError(f"unknown {what}", got=got, allowed=", ".join(allowed))
+    check_modes(numerics, autocast, autocast_dtype)
     if mesh is not None:
         raise UsageError("a mesh of several cores is not supported here yet", got=mesh,
                          next_step="leave mesh out to compile for one core")  # fmt: skip
@@ -246,6 +240,17 @@ def compile(
     imported = torch_frontend.import_module(module, inputs, keywords)
     own = registered(kernels or {})
     return Compiled(imported, chip.name, autocast, autocast_dtype, numerics, own, runnable(module))
+
+
+def check_modes(numerics: str, autocast: str, autocast_dtype: str) -> None:
+    """Raise UsageError for a mode that does not exist."""
+    for what, got, allowed in (
+        ("autocast mode", autocast, AUTOCAST),
+        ("autocast dtype", autocast_dtype, tuple(AUTOCAST_DTYPES)),
+        ("numerics mode", numerics, NUMERICS),
+    ):
+        if got not in allowed:
+            raise UsageError(f"unknown {what}", got=got, allowed=", ".join(allowed))
 
 
 def split_example(
@@ -281,5 +286,5 @@ def _executor(target: str) -> torch_compile.Executor:
 
 
 __all__ = [
-    "Compiled", "compile", "install_torch_backend", "split_example", "torch_backend",
+    "Compiled", "compile", "install_torch_backend", "check_modes", "split_example", "torch_backend",
 ]  # fmt: skip

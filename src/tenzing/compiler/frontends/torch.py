@@ -82,13 +82,13 @@ def import_exported(program: Any, *, name: str = "model") -> Imported:
     for overload in KEPT_WHOLE:
         packet, variant = overload.split(".")
         table.pop(getattr(getattr(torch.ops.aten, packet), variant), None)
-    with _math_attention(torch), quiet():
+    with math_attention(torch), quiet():
         program = program.run_decompositions(table)
     return _ProgramReader(torch, program, name).read()
 
 
 @contextmanager
-def _math_attention(torch: Any) -> Iterator[None]:
+def math_attention(torch: Any) -> Iterator[None]:
     """Decompose attention by its mathematical form: the flash form gives wrong gradients."""
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         yield

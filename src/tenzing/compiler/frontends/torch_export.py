@@ -35,11 +35,11 @@ def export(module: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -
             "the module is in training mode, so dropout and batch norm would change its results",
             next_step="call module.eval() first",
         )
-    with torch.no_grad(), quiet(), _static_experts(module):
-        return _traced(torch, module, arguments, keywords)
+    with torch.no_grad(), quiet(), static_experts(module):
+        return traced(torch, module, arguments, keywords)
 
 
-def _traced(torch: Any, module: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+def traced(torch: Any, module: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
     """Traced as plain Python, or by Dynamo where control flow nests too deep for that."""
     first: Exception | None = None
     for strict in (False, True):
@@ -50,11 +50,11 @@ def _traced(torch: Any, module: Any, arguments: Sequence[Any], keywords: Mapping
         except Exception as error:
             first = first or error
     assert first is not None
-    raise _export_error(module, first) from first
+    raise trace_error(module, first) from first
 
 
 @contextmanager
-def _static_experts(module: Any) -> Iterator[None]:
+def static_experts(module: Any) -> Iterator[None]:
     """Mixture-of-experts models run in their static form while they are traced."""
     models = [
         m for m in module.modules()
@@ -70,7 +70,8 @@ def _static_experts(module: Any) -> Iterator[None]:
             model.set_experts_implementation(implementation)
 
 
-def _export_error(module: Any, error: Exception) -> UsageError:
+def trace_error(module: Any, error: Exception) -> UsageError:
+    """What to tell a user whose module PyTorch cannot trace."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     frames = traceback.extract_tb(error.__traceback__)
     own = [Loc(f.filename, f.lineno or 1, f.name) for f in frames if is_user_code(f.filename)]
@@ -93,4 +94,4 @@ def quiet() -> Iterator[None]:
         yield
 
 
-__all__ = ["EXPERTS_NEXT_STEP", "export", "quiet"]
+__all__ = ["EXPERTS_NEXT_STEP", "export", "quiet", "static_experts", "trace_error", "traced"]
