@@ -115,8 +115,9 @@ def test_hbm_that_is_too_small() -> None:
     wide = TRN2.integer("hbm.core_bytes") // 4
 
     def body(count: int) -> None:
-        for _ in range(count):
-            tensor = nl.ndarray((1, wide // 2), nl.float32, buffer=nl.hbm)
+        shape = (1, wide // 2)
+        tensors = [nl.ndarray(shape, nl.float32, buffer=nl.hbm) for _ in range(count)]
+        for tensor in tensors * 2:  # all are alive at once
             nisa.dma_copy(dst=tensor[:, 0:2], src=filled(2, rows=1))
 
     assert findings(body, 2) == []
@@ -124,6 +125,18 @@ def test_hbm_that_is_too_small() -> None:
     assert found.rule == "capacity"
     assert "36.0 GiB" in found.message
     assert "hbm.core_bytes" in found.message
+
+
+def test_hbm_tensors_that_are_never_alive_together_share_memory() -> None:
+    half = TRN2.integer("hbm.core_bytes") // 8
+
+    def body() -> None:
+        for _ in range(5):
+            tensor = nl.ndarray((1, half), nl.float32, buffer=nl.hbm)
+            nisa.dma_copy(dst=tensor[:, 0:2], src=filled(2, rows=1))
+
+    assert findings(body) == []
+    assert place(record(body)).hbm_bytes == half * 4
 
 
 def test_a_fixed_tile_past_the_end_is_refused_at_once() -> None:

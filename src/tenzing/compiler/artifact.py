@@ -28,9 +28,13 @@ from tenzing.compiler.passes import (
     Kernels,
     Step,
     default_pipeline,
+    recognise,
     registered,
+    shard,
 )
+from tenzing.compiler.passes.sharding import AXIS, Sharded
 from tenzing.compiler.printer import to_text
+from tenzing.compiler.ranks import run_ranks
 from tenzing.compiler.timing import GraphTime, time_graph
 from tenzing.errors import UsageError
 from tenzing.isa import Program
@@ -58,6 +62,7 @@ class Compiled:
     numerics: str = "instruction"
     kernels: Kernels = ()
     module: Any = field(default=None, repr=False)
+    ranks: int = 1
     reporter: Callable[[Compiled], str] | None = field(default=None, repr=False)
     _programs: dict[str, Program] = field(default_factory=dict, repr=False)
     _analyses: dict[str, Analysis] = field(default_factory=dict, repr=False)
@@ -66,10 +71,14 @@ class Compiled:
     @cached_property
     def _optimised(self) -> tuple[Graph, tuple[Step, ...]]:
         steps: list[Step] = []
-        graph = default_pipeline(self.autocast, self.autocast_dtype, self.kernels).run(
-            self.imported.graph, steps
-        )
+        given = self.imported.graph if self.ranks == 1 else self.sharded.graph
+        graph = default_pipeline(self.autocast, self.autocast_dtype, self.kernels).run(given, steps)
         return graph, tuple(steps)
+
+    @cached_property
+    def sharded(self) -> Sharded:
+        """The graph of one of the tensor-parallel ranks, and how arrays are cut for it."""
+        return shard(recognise(self.imported.graph), self.ranks)
 
     @property
     def graph(self) -> Graph:
@@ -84,6 +93,10 @@ class Compiled:
     @cached_property
     def weights(self) -> Mapping[str, Array]:
         """Arrays of the graph's parameters; UsageError when the model was made without values."""
+        self._check_values()
+        return reference.prepare(self.graph, self.imported.weights)
+
+    def _check_values(self) -> None:
         missing = [p.name for p in self.imported.graph.parameters
                    if p.name not in self.imported.weights]  # fmt: skip
         if missing:
@@ -92,7 +105,6 @@ class Compiled:
                 "not run", got=f"{missing[0]} and others" if len(missing) > 1 else missing[0],
                 next_step="compile it with its weights loaded, not on the meta device",
             )  # fmt: skip
-        return reference.prepare(self.graph, self.imported.weights)
 
     @property
     def interface(self) -> Interface:
@@ -111,12 +123,27 @@ class Compiled:
         self, arrays: Sequence[Array], progress: Progress | None = None
     ) -> Sequence[Array]:
         """Outputs of the graph, new contents of its state included, for arrays of its inputs."""
+        if self.ranks > 1:
+            return self._run_ranks(arrays)
         weights = {**self.weights, **self.interface.read_state()}
         if self.numerics == "graph":
             return reference.run_prepared(self.graph, arrays, weights)
         outputs, program = run_graph(self.graph, arrays, weights, self.target, progress)
         self._programs[self.target] = program
         return outputs
+
+    def _run_ranks(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        """Results of the first rank; all ranks hold the same."""
+        if self.imported.graph.aliases:
+            raise UsageError("a model that writes state can be timed on a mesh, not run",
+                             got=f"{self.ranks} ranks",
+                             next_step="leave mesh out to run it on one core")  # fmt: skip
+        self._check_values()
+        named = zip(self.imported.graph.inputs, arrays, strict=True)
+        whole = {**self.imported.weights, **{value.name: array for value, array in named}}
+        found = run_ranks(self.sharded, whole, numerics=self.numerics, target=self.target,
+                          autocast=self.autocast, autocast_dtype=self.autocast_dtype)  # fmt: skip
+        return found[0]
 
     @property
     def program(self) -> Program:
@@ -146,7 +173,7 @@ class Compiled:
         if name not in self._times:
             self._times[name] = time_graph(
                 self.imported.graph, name, autocast=self.autocast,
-                autocast_dtype=self.autocast_dtype,
+                autocast_dtype=self.autocast_dtype, ranks=self.ranks,
             )  # fmt: skip
         return self._times[name]
 
@@ -219,7 +246,7 @@ def compile(
     numerics: str = "instruction",
     autocast: str = "none",
     autocast_dtype: str = "bf16",
-    mesh: Any = None,
+    mesh: Mapping[str, int] | None = None,
     kernels: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Compiled:
     """Compile a ``torch.nn.Module`` in eval mode, or an exported program, at its inputs' shapes.
@@ -228,18 +255,30 @@ def compile(
     tensor. ``numerics``: ``instruction`` runs every instruction of the program, ``graph`` the NumPy
     meaning of every operation. ``autocast``: ``none`` keeps the model's dtypes, ``matmult``
     multiplies matrices in ``autocast_dtype``, ``all`` computes everything in it. ``kernels``:
-    the user's own NKI kernels by the operation they replace, such as ``rms_norm``. Raises
-    UnsupportedOp, UsageError or FactsError.
+    the user's own NKI kernels by the operation they replace, such as ``rms_norm``. ``mesh``:
+    ``{"tp": 8}`` splits weights and heads over eight cores. Raises UnsupportedOp, UsageError or
+    FactsError.
     """
     chip = facts.chip(target)
     check_modes(numerics, autocast, autocast_dtype)
-    if mesh is not None:
-        raise UsageError("a mesh of several cores is not supported here yet", got=mesh,
-                         next_step="leave mesh out to compile for one core")  # fmt: skip
+    ranks = _ranks(mesh)
     inputs, keywords = split_example(example_inputs, example_keywords)
     imported = torch_frontend.import_module(module, inputs, keywords)
     own = registered(kernels or {})
-    return Compiled(imported, chip.name, autocast, autocast_dtype, numerics, own, runnable(module))
+    return Compiled(
+        imported, chip.name, autocast, autocast_dtype, numerics, own, runnable(module), ranks
+    )
+
+
+def _ranks(mesh: Mapping[str, Any] | None) -> int:
+    """Tensor-parallel ranks of a mesh such as {"tp": 8}."""
+    if mesh is None:
+        return 1
+    sizes: dict[str, Any] = dict(mesh)
+    ranks = sizes.pop(AXIS, 0)
+    if sizes or not isinstance(ranks, int) or ranks < 1:
+        raise UsageError("mesh", got=mesh, allowed='{"tp": ranks}, 1 or more ranks')
+    return ranks
 
 
 def check_modes(numerics: str, autocast: str, autocast_dtype: str) -> None:

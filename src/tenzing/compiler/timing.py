@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from tenzing import facts
 from tenzing.compiler.execution import record_graph
-from tenzing.compiler.graph import Graph, Value
+from tenzing.compiler.graph import Graph, Node, Value
 from tenzing.compiler.lowering import device_dtype
-from tenzing.compiler.ops import Constant
-from tenzing.compiler.passes import default_pipeline
+from tenzing.compiler.ops import CollectiveOp, Constant
+from tenzing.compiler.passes import default_pipeline, recognise, shard
 from tenzing.compiler.printer import to_text
 from tenzing.compiler.repetition import collapse, find_repetition
 from tenzing.errors import CapacityError
+from tenzing.fabric import Collective, collective_ps
 from tenzing.machine import Analysis, analyse
 from tenzing.machine.store import cached
 from tenzing.units import PS_PER_S, format_bytes
@@ -32,7 +33,7 @@ class GraphTime:
     """Time and work of one execution of a graph on one core; picoseconds, bytes.
 
     ``repeats``: how many equal blocks the graph has, ``simulated``: how many were simulated.
-    ``busy_ps`` by engine.
+    ``busy_ps`` by engine; ``collective_ps`` is the part of the total spent between ranks.
     """
 
     chip: str
@@ -48,6 +49,7 @@ class GraphTime:
     busy_ps: dict[str, int] = field(hash=False)
     repeats: int = 1
     simulated: int = 1
+    collective_ps: int = 0
 
     @property
     def latency_ps(self) -> int:
@@ -75,25 +77,25 @@ class GraphTime:
 
 def time_graph(
     graph: Graph, target: str = "trn2", *, autocast: str = "none", autocast_dtype: str = "bf16",
-    prepare: Prepare | None = None, cache_note: str = "",
+    ranks: int = 1,
 ) -> GraphTime:  # fmt: skip
     """Time an imported or built graph: passes, kernels, schedule.
 
     Repeated layers cost the time of three: the rest follows the increment of the last one. Results
-    are kept on disk. ``prepare`` rewrites the graph first (a sharding, say); ``cache_note`` names
-    what it does. Raises CapacityError when the whole does not fit the core's HBM.
+    are kept on disk. With several tensor-parallel ``ranks`` it is the time of one of them, waiting
+    for collectives, which nothing hides. Raises CapacityError when a rank's share does not fit.
     """
     chip = facts.chip(target).name
     key = {
         "graph": digest(graph), "chip": chip, "autocast": autocast, "dtype": autocast_dtype,
-        "note": cache_note,
+        "ranks": ranks,
     }  # fmt: skip
-    if prepare is None and autocast == "none":  # neither can make weights smaller
+    if ranks == 1 and autocast == "none":  # neither can make weights smaller
         check_hbm(chip, _held_bytes(graph))
     pipeline = default_pipeline(autocast, autocast_dtype)
 
     def optimise(given: Graph) -> Graph:
-        return pipeline.run(prepare(given) if prepare is not None else given)
+        return pipeline.run(shard(recognise(given), ranks).graph if ranks > 1 else given)
 
     found = cached("graph-time", key, lambda: asdict(_time(graph, chip, optimise)))
     result = GraphTime(**found)
@@ -136,7 +138,18 @@ def _time(graph: Graph, chip: str, optimise: Prepare) -> GraphTime:
 
 
 def _measure(graph: Graph, chip: str) -> GraphTime:
-    return summarise(analyse(record_graph(graph, chip, check_memory=False)))
+    own = summarise(analyse(record_graph(graph, chip, check_memory=False)))
+    waiting = sum(_collective_ps(node, chip) for node in graph.nodes)
+    return replace(own, total_ps=own.total_ps + waiting, collective_ps=waiting)
+
+
+def _collective_ps(node: Node, chip: str) -> int:
+    """How long the ranks exchange what one node combines; 0 for other nodes."""
+    op = node.op
+    if not isinstance(op, CollectiveOp):
+        return 0
+    moved = op.moved_bytes([v.type for v in node.inputs], [v.type for v in node.outputs])
+    return collective_ps(facts.chip(chip), Collective(op.kind, moved, op.ranks))
 
 
 def summarise(analysis: Analysis) -> GraphTime:
@@ -159,7 +172,7 @@ def _extended(less: GraphTime, more: GraphTime, count: int) -> GraphTime:
     amounts = {
         name: grown(name)
         for name in ("total_ps", "instructions", "flops", "hbm_read_bytes", "hbm_write_bytes",
-                     "hbm_bytes")
+                     "hbm_bytes", "collective_ps")
     }  # fmt: skip
     busy = {k: v + extra * (v - less.busy_ps[k]) for k, v in more.busy_ps.items()}
     return GraphTime(

@@ -108,6 +108,9 @@ def _experts() -> list[Sample]:
         (ops.ExpertOrder(3, 16, 2), (chosen,)),
         (ops.TakeRows(), (x, slots)),
         (ops.ExpertBlocks(), (rows, stack, owners)),
+        (ops.AllReduce("tp", 1), (x,)),
+        (ops.AllGather("tp", 3, 1), (x,)),
+        (ops.ReduceScatter("tp", 1, 0), (x,)),
         (ops.LinearScan(), (x, x + 1, x[:, 0].copy())),
     ]
 

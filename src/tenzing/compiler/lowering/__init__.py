@@ -7,6 +7,7 @@ it registers its rules.
 
 from tenzing.compiler.lowering import (
     arithmetic,
+    collectives,
     control,
     experts,
     groups,
@@ -25,6 +26,7 @@ __all__ = [
     "RULES",
     "Progress",
     "arithmetic",
+    "collectives",
     "control",
     "device_dtype",
     "experts",

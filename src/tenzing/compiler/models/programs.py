@@ -31,9 +31,10 @@ def decoder_times(
     buckets: Sequence[int] = (),
     lengths: Sequence[int] = (),
     target: str = "trn2",
+    ranks: int = 1,
     progress: Progress = lambda _: None,
 ) -> DecoderTimes:
-    """Time a decoder's programs on one core, from shapes alone.
+    """Time a decoder's programs from shapes alone, on one core or on tensor-parallel ``ranks``.
 
     ``buckets``: prompt lengths, ``lengths``: cache lengths of decode steps. Raises CapacityError
     for a model that does not fit.
@@ -42,10 +43,10 @@ def decoder_times(
     prefill, decode = {}, {}
     for tokens in buckets:
         progress(f"prefill of {tokens} tokens")
-        prefill[tokens] = time_graph(prefill_graph(shape, batch, tokens), target)
+        prefill[tokens] = time_graph(prefill_graph(shape, batch, tokens), target, ranks=ranks)
     for length in lengths:
         progress(f"decode step at {length} positions")
-        decode[length] = time_graph(decode_graph(shape, batch, length), target)
+        decode[length] = time_graph(decode_graph(shape, batch, length), target, ranks=ranks)
     return DecoderTimes(shape, batch, prefill, decode)
 
 

@@ -4,6 +4,7 @@ from tenzing.compiler.graph import OPS, Op
 from tenzing.compiler.ops.activation import Activation, Erf, Gelu, Relu, Silu, Softplus, splat_like
 from tenzing.compiler.ops.attention import Attention, AttentionShape
 from tenzing.compiler.ops.bits import ShiftLeft, ShiftRightArithmetic, ShiftRightLogical
+from tenzing.compiler.ops.collective import AllGather, AllReduce, CollectiveOp, ReduceScatter
 from tenzing.compiler.ops.contraction import EPILOGUES, DotGeneral, GatedLinear, Linear
 from tenzing.compiler.ops.control import Call, Case, KernelCall, While, register_kernel
 from tenzing.compiler.ops.elementwise import (
@@ -90,6 +91,8 @@ __all__ = [
     "Access",
     "Activation",
     "Add",
+    "AllGather",
+    "AllReduce",
     "And",
     "ArgMax",
     "Atan2",
@@ -100,6 +103,7 @@ __all__ = [
     "Case",
     "Ceil",
     "Clamp",
+    "CollectiveOp",
     "Compare",
     "Concatenate",
     "Constant",
@@ -141,6 +145,7 @@ __all__ = [
     "Pad",
     "Power",
     "Reduce",
+    "ReduceScatter",
     "ReduceWindow",
     "Relu",
     "Remainder",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from tenzing.compiler.graph import Graph
 from tenzing.compiler.passes.attention import RecogniseAttention, ShareKeyHeads
 from tenzing.compiler.passes.bands import MasksAsBands
 from tenzing.compiler.passes.cleanup import (
@@ -33,6 +36,7 @@ from tenzing.compiler.passes.preparation import HoistPreparation
 from tenzing.compiler.passes.regions import CompileRegions
 from tenzing.compiler.passes.rolling import JoinIterations, RollRecurrences
 from tenzing.compiler.passes.rotary import RecogniseRotary
+from tenzing.compiler.passes.sharding import Sharded, shard
 from tenzing.compiler.passes.user_kernels import Kernels, UseKernels, registered
 from tenzing.compiler.passes.windows import (
     FoldConvolutionScale,
@@ -70,6 +74,7 @@ __all__ = [
     "RecogniseRotary",
     "ReshapeBeforeLinear",
     "RollRecurrences",
+    "Sharded",
     "ShareKeyHeads",
     "Simplify",
     "Step",
@@ -80,8 +85,42 @@ __all__ = [
     "WeightsForConvolution",
     "WeightsForMatmul",
     "default_pipeline",
+    "recognise",
+    "shard",
     "registered",
 ]
+
+
+TIDY: Final = (FoldConstants(), CommonSubexpressions(), Simplify(), DeadCode())
+# from what frameworks write to the operations that have kernels; nothing of the chip yet
+RECOGNITION: Final[tuple[Pass, ...]] = (
+    NarrowNumbers(),
+    *TIDY,
+    RollRecurrences(),
+    JoinIterations(),
+    *TIDY,
+    FoldConvolutionScale(),
+    PatchesAsLinear(),
+    DeadCode(),
+    RecogniseNorms(),
+    DeadCode(),
+    RecogniseExperts(),
+    DeadCode(),
+    RecogniseLinear(),
+    RecogniseAttention(),
+    DeadCode(),
+    RecogniseRotary(),
+    DeadCode(),
+    MasksAsBands(),
+    DeadCode(),
+    ShareKeyHeads(),
+    DeadCode(),
+)
+
+
+def recognise(graph: Graph) -> Graph:
+    """The graph in the operations that have kernels, before any choice for a chip."""
+    return Pipeline(RECOGNITION).run(graph)
 
 
 def default_pipeline(
@@ -93,29 +132,8 @@ def default_pipeline(
     ``AUTOCAST_DTYPES``; ``kernels``: the user's own by the operation they replace.
     """
     replaced = (UseKernels(kernels),) if kernels else ()
-    tidy = (FoldConstants(), CommonSubexpressions(), Simplify(), DeadCode())
     passes: tuple[Pass, ...] = (
-        NarrowNumbers(),
-        *tidy,
-        RollRecurrences(),
-        JoinIterations(),
-        *tidy,
-        FoldConvolutionScale(),
-        PatchesAsLinear(),
-        DeadCode(),
-        RecogniseNorms(),
-        DeadCode(),
-        RecogniseExperts(),
-        DeadCode(),
-        RecogniseLinear(),
-        RecogniseAttention(),
-        DeadCode(),
-        RecogniseRotary(),
-        DeadCode(),
-        MasksAsBands(),
-        DeadCode(),
-        ShareKeyHeads(),
-        DeadCode(),
+        *RECOGNITION,
         PackHeads(),
         Autocast(autocast, AUTOCAST_DTYPES[autocast_dtype]),
         DeadCode(),
@@ -125,11 +143,11 @@ def default_pipeline(
         Simplify(),
         DeadCode(),
         SortByExpert(),
-        *tidy,
+        *TIDY,
         ReshapeBeforeLinear(),
-        *tidy,
+        *TIDY,
         SplitLinear(),
-        *tidy,
+        *TIDY,
         MatmulEpilogue(),
         DeadCode(),
         GateProducts(),
@@ -139,7 +157,7 @@ def default_pipeline(
         MatmulEpilogue(),
         DeadCode(),
         HoistPreparation(),
-        *tidy,
+        *TIDY,
         *replaced,
         IotaAsLine(),
         CommonSubexpressions(),
