@@ -74,6 +74,8 @@ def blocks(geometry: Geometry, images: int, itemsize: int, most: int) -> Iterato
     rows = height
     while rows > 1 and together * geometry.reach(0, rows) * geometry.reach(1, columns) > budget:
         rows = -(-rows // 2)
+    while columns > 1 and geometry.reach(0, rows) * geometry.reach(1, columns) > budget:
+        columns = -(-columns // 2)
     for image, several in spans(images, together):
         for row, high in spans(height, rows):
             for column, wide in spans(width, columns):
@@ -105,12 +107,48 @@ def load_window(
     (rows, row_places), (columns, column_places) = inside
     if not rows or not columns:
         return tile
-    for number in range(block.images):
-        source = image[block.image + number, first : first + count]
-        nisa.dma_copy(
-            dst=tile[0:count, number, _slice(row_places), _slice(column_places)],
-            src=source[0:count, rows.start : rows.stop, columns.start : columns.stop],
-        )
+    source = image[
+        block.image : block.image + block.images, first : first + count,
+        rows.start : rows.stop, columns.start : columns.stop,
+    ]  # fmt: skip
+    target = tile[0:count, 0 : block.images, _slice(row_places), _slice(column_places)]
+    nisa.dma_copy(dst=target, src=source.permute((1, 0, 2, 3)))
+    return tile
+
+
+def load_rows_under(
+    image: NkiTensor, taps: tuple[int, ...], block: Block, geometry: Geometry
+) -> NkiTensor:
+    """All channels under some rows of taps: a tile [taps * channels, n, rows, columns].
+
+    Output row ``r`` of a tap finds what the tap sees there, so strides are gone from the rows.
+    """
+    channels, (height, width) = image.shape[1], image.shape[2:]
+    wide = geometry.reach(1, block.columns)
+    shape = (len(taps) * channels, block.images, block.rows, wide)
+    tile = nl.ndarray(shape, dtype=image.dtype, buffer=nl.sbuf)
+    left = block.column * geometry.strides[1] - geometry.low[1]
+    columns, places = _inside(left, wide, width, 1)
+    stride, starts = geometry.strides[0], []
+    for tap in taps:
+        top = block.row * stride + tap * geometry.dilation[0] - geometry.low[0]
+        low = max(-(top // stride), 0)
+        high = min((height - 1 - top) // stride + 1, block.rows)
+        starts.append((top, low, max(high, low)))
+    whole = all((low, high) == (0, block.rows) for _, low, high in starts)
+    if not whole or len(columns) < wide:
+        nisa.memset(dst=tile, value=0.0)
+    for number, (top, low, high) in enumerate(starts):
+        if high == low or not columns:
+            continue
+        rows = slice(top + low * stride, top + (high - 1) * stride + 1, stride)
+        source = image[
+            block.image : block.image + block.images, 0:channels, rows,
+            columns.start : columns.stop,
+        ]  # fmt: skip
+        at = number * channels
+        target = tile[at : at + channels, 0 : block.images, low:high, _slice(places)]
+        nisa.dma_copy(dst=target, src=source.permute((1, 0, 2, 3)))
     return tile
 
 
@@ -127,4 +165,4 @@ def _slice(places: range) -> slice:
     return slice(places.start, places[-1] + 1, places.step)
 
 
-__all__ = ["Block", "Geometry", "blocks", "load_window"]
+__all__ = ["Block", "Geometry", "blocks", "load_rows_under", "load_window"]
