@@ -127,11 +127,14 @@ def import_training(
 
 def _trace(torch: Any, module: Any, step: _Step, flat: Sequence[Any]) -> Any:
     from torch._decomp import core_aten_decompositions
+    from torch._dispatch.python import enable_python_dispatcher
     from torch.fx.experimental.proxy_tensor import make_fx
 
     try:
         function = torch.func.functionalize(step, remove="mutations_and_views")
-        return make_fx(function, core_aten_decompositions(), tracing_mode="fake")(*flat)
+        # with Python's dispatcher a batch norm says which buffers it writes
+        with enable_python_dispatcher():
+            return make_fx(function, core_aten_decompositions(), tracing_mode="fake")(*flat)
     except TenzingError:
         raise
     except Exception as error:
@@ -177,7 +180,7 @@ class _Step:
         torch, take = self.torch, iter(flat)
         params = {name: next(take) for name in self.params}
         slots = [[next(take) for _ in range(self.rule.slots)] for _ in params]
-        buffers = {name: next(take).clone() for name in self.buffers}
+        buffers = {name: next(take) for name in self.buffers}
         host = [next(take) for _ in SCHEDULE]
         frozen = {name: next(take) for name in self.frozen}
         leaves = list(self.leaves)
@@ -185,16 +188,18 @@ class _Step:
             leaves[place] = next(take)
 
         def objective(trained: dict[str, Any]) -> Any:
-            return self._loss(trained, frozen, buffers, leaves)
+            # the module writes its buffers: a copy made in here, handed out beside the loss
+            written = {name: buffer.clone() for name, buffer in buffers.items()}
+            return self._loss(trained, frozen, written, leaves), list(written.values())
 
-        grads, value = torch.func.grad_and_value(objective)(params)
+        grads, (value, written) = torch.func.grad_and_value(objective, has_aux=True)(params)
         updated = [
             self.rule.update(torch, p, grads[name], own, host)
             for (name, p), own in zip(params.items(), slots, strict=True)
         ]
         fresh = [new[0] for new in updated]
         kept = [slot for new in updated for slot in new[1:]]
-        return [value, *grads.values(), *fresh, *kept, *buffers.values()]
+        return [value, *grads.values(), *fresh, *kept, *written]
 
     def _loss(
         self, trained: dict[str, Any], frozen: dict[str, Any], buffers: dict[str, Any],

@@ -1,0 +1,156 @@
+"""A training step on the chip: gradients, optimizers, buffers, and a loss curve like PyTorch's."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenzing import compiler
+from tenzing.errors import UsageError
+
+from . import zoo
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+NOISE = 1e-7  # gradients below it are rounding: a bias of keys has none
+EXAMPLE = Path(__file__).parents[2] / "examples" / "train_gpt.py"
+FAST = ("gpt2", "resnet")  # tied weights; convolutions
+
+
+def first(found: Any) -> Any:
+    leaves = torch.utils._pytree.tree_flatten(found)[0]
+    return next(x for x in leaves if isinstance(x, torch.Tensor) and x.is_floating_point())
+
+
+def squares(found: Any) -> Any:
+    return (first(found) ** 2).mean()
+
+
+@pytest.mark.parametrize("numerics", ["graph", "instruction"])
+@pytest.mark.parametrize("name", [
+    pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in zoo.HF_20
+])  # fmt: skip
+def test_gradients_of_transformers_models(name: str, numerics: str) -> None:
+    pytest.importorskip("transformers")
+    module, inputs = zoo.HF_20[name]()
+    loss = squares(module(*inputs))
+    loss.backward()
+    step = compiler.compile_training(module, inputs, loss=squares, numerics=numerics)
+    found = step.gradients(*inputs)
+    seen = 0
+    for path, parameter in module.named_parameters():
+        scale = 0.0 if parameter.grad is None else float(parameter.grad.abs().max())
+        if scale < NOISE:
+            continue
+        seen += 1
+        assert float((found[path] - parameter.grad).abs().max()) / scale < 1e-4, path
+    assert seen > 5
+
+
+class Mlp(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(6, 12, bias=False), torch.nn.BatchNorm1d(12), torch.nn.Tanh(),
+            torch.nn.Linear(12, 3),
+        )  # fmt: skip
+
+    def forward(self, x: Any, y: Any) -> Any:
+        return torch.nn.functional.cross_entropy(self.layers(x), y)
+
+
+def batch(seed: int) -> tuple[Any, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(9, 6, generator=generator), torch.randint(0, 3, (9,), generator=generator)
+
+
+OPTIMIZERS = {
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1),
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "plain": lambda p: torch.optim.SGD(p, lr=0.1),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_steps_follow_torch(name: str) -> None:
+    module = Mlp().train()
+    twin = copy.deepcopy(module)
+    optimizer = OPTIMIZERS[name](twin.parameters())
+    step = compiler.compile_training(module, batch(0), optimizer=optimizer)
+    for number in range(4):
+        x, y = batch(number)
+        got = step(x, y)
+        optimizer.zero_grad()
+        loss = twin(x, y)
+        loss.backward()
+        optimizer.step()
+        assert got == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert step.steps_done == 4
+    step.copy_to(module)
+    for (path, mine), theirs in zip(module.state_dict().items(), twin.state_dict().values(),
+                                    strict=True):  # fmt: skip
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5, msg=path)
+
+
+def test_frozen_parameters_stay() -> None:
+    module = Mlp().eval()
+    module.layers[0].weight.requires_grad_(False)
+    before = module.layers[0].weight.clone()
+    step = compiler.compile_training(module, batch(0), numerics="graph")
+    assert "layers.0.weight" not in step.gradients(*batch(0))
+    step(*batch(0))
+    step.copy_to(module)
+    torch.testing.assert_close(module.layers[0].weight, before)
+
+
+def test_a_step_is_one_program_with_state_in_place() -> None:
+    step = compiler.compile_training(Mlp().eval(), batch(0), autocast="matmult")
+    count = len(step.state)
+    assert len(step.graph.aliases) == count
+    assert step.latency_us > 0
+    assert "all" not in step.autocast
+    assert step.text().startswith("graph Mlp(")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"loss": lambda found: found.reshape(1).repeat(2)}, "not one number"),
+    ({"optimizer": "lion"}, "optimizer"),
+    ({"optimizer": torch.optim.Adagrad(Mlp().parameters())}, "Adagrad"),
+    ({"optimizer": torch.optim.AdamW(Mlp().parameters(), amsgrad=True)}, "amsgrad"),
+    ({"numerics": "quick"}, "numerics"),
+])  # fmt: skip
+def test_what_cannot_train_is_said(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        compiler.compile_training(Mlp().eval(), batch(0), **change)
+
+
+def test_wrong_batches_and_nothing_to_train() -> None:
+    step = compiler.compile_training(Mlp().eval(), batch(0), numerics="graph")
+    x, y = batch(0)
+    with pytest.raises(UsageError, match="number of inputs"):
+        step(x)
+    with pytest.raises(UsageError, match="another shape"):
+        step(x[:4], y[:4])
+    with pytest.raises(UsageError, match="no parameters"):
+        compiler.compile_training(torch.nn.Tanh(), (x,))
+
+
+def example() -> Any:
+    spec = importlib.util.spec_from_file_location("train_gpt", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("steps", [3, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_gpt_on_real_text_learns_as_in_torch(steps: int) -> None:
+    found = example().train(steps, "trn2", quiet=True)
+    assert found["largest_difference"] < 0.02
+    assert found["chip"][-1] < found["chip"][0]
