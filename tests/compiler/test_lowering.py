@@ -185,3 +185,27 @@ def test_torch_compile_backend_runs_on_the_chip() -> None:
         torch.testing.assert_close(
             torch.compile(module, backend="tenzing")(x), module(x), rtol=1e-4, atol=1e-4
         )
+
+
+def test_fp8_linears_use_the_whole_range_of_the_format() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.GELU(), torch.nn.Linear(128, 32))
+    with torch.no_grad():
+        net[0].weight *= 1e-4  # far below the smallest normal number of the format
+    x = normal(16, 64)
+    compiled = compiler.compile(net.eval(), (x,), autocast="matmult", autocast_dtype="fp8_e4m3")
+    got, expected = (f(x).detach().flatten().double() for f in (compiled, net))
+    assert float(torch.nn.functional.cosine_similarity(got, expected, 0)) > 0.995
+    kinds = {v.dtype.name for n in compiled.graph.nodes if n.op.name == "linear" for v in n.inputs}
+    assert "float8_e4m3" in kinds
+    with pytest.raises(UsageError, match="autocast all in fp8"):
+        compiler.compile(net, (x,), autocast="all", autocast_dtype="fp8_e4m3")(x)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_attention_with_a_bias_per_head(batch: int) -> None:
+    bias = normal(3, 5, 5, seed=9)
+    module = Wrap(lambda q, k, v: ((q @ k.transpose(-1, -2)) * 0.3 + bias).softmax(-1) @ v).eval()
+    inputs = tuple(normal(batch, 3, 5, 8, seed=s) for s in range(3))
+    compiled = compiler.compile(module, inputs)
+    assert compiled.graph.count()["attention"] == 1
+    torch.testing.assert_close(compiled(*inputs), module(*inputs), atol=1e-5, rtol=1e-5)

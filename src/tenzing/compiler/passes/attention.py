@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -260,7 +261,7 @@ def _small_mask(builder: GraphBuilder, mask: Value, lead: Shape) -> Value:
             break
     if len(mask.shape) < MASK_RANK:
         batch = mask.shape[0] if len(mask.shape) > MATRIX_RANK else 1
-        full = lead if batch > 1 else (1, 1)
+        full = lead if batch == math.prod(lead) else (1, batch)  # one per head, or for all
         return _shaped(builder, mask, (*full, *_tail(mask.shape)))
     return mask
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
+import ml_dtypes
 import numpy as np
 
 from tenzing.compiler.graph import (
@@ -21,16 +22,25 @@ from tenzing.compiler.graph import (
     rewrite,
 )
 from tenzing.compiler.ops import (
+    EPILOGUES,
+    Abs,
+    Add,
     Attention,
+    BroadcastInDim,
+    Clamp,
     Constant,
     Convert,
     Convolution,
+    Divide,
     DotGeneral,
     ExpertLinear,
     Linear,
+    Multiply,
+    Reduce,
 )
 from tenzing.compiler.ops.control import Case, KernelCall, While
 from tenzing.compiler.passes.pipeline import Pass
+from tenzing.errors import UsageError
 
 NARROWER: Final[Mapping[np.dtype[Any], np.dtype[Any]]] = {
     np.dtype(np.int64): np.dtype(np.int32),
@@ -39,8 +49,10 @@ NARROWER: Final[Mapping[np.dtype[Any], np.dtype[Any]]] = {
 }
 AUTOCAST: Final = ("none", "matmult", "all")
 AUTOCAST_DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
-    "bf16": BF16, "fp16": np.dtype(np.float16),
+    "bf16": BF16, "fp16": np.dtype(np.float16), "fp8_e4m3": np.dtype(ml_dtypes.float8_e4m3),
 }  # fmt: skip
+FP8: Final = AUTOCAST_DTYPES["fp8_e4m3"]
+FP8_LARGEST: Final = 240.0  # of the finite numbers of float8_e4m3
 
 
 @dataclass(frozen=True)
@@ -107,7 +119,8 @@ class Autocast(Pass):
     """Compute in a narrower dtype, like the Neuron compiler's --auto-cast option.
 
     ``mode`` "none" changes nothing; "matmult" casts the float32 inputs of matrix multiplications
-    and attention, with float32 sums and results; "all" casts every float32 value.
+    and attention, with float32 sums and results; "all" casts every float32 value. In fp8 only the
+    linears with weights are cast, one scale per weight; other products are in bf16.
     """
 
     mode: str = "none"
@@ -117,6 +130,9 @@ class Autocast(Pass):
         """See the class."""
         if self.mode == "none":
             return graph
+        if self.mode == "all" and self.dtype == FP8:
+            raise UsageError("autocast all in fp8", allowed="matmult",
+                             next_step='use autocast="matmult"')  # fmt: skip
         if self.mode == "matmult":
             return rewrite(graph, self._matmult)
         if self.mode == "all":
@@ -131,6 +147,10 @@ class Autocast(Pass):
             return None
         if inputs[0].dtype != F32:
             return None
+        if self.dtype == FP8:
+            if isinstance(op, Linear) and inputs[1] in builder.parameters:
+                return (_scaled_linear(builder, op, inputs),)
+            return replace(self, dtype=BF16)._matmult(builder, node, inputs)
         operands = 3 if isinstance(op, Attention) else 2
         cast = [self._cast(builder, value) for value in inputs[:operands]]
         return builder.emit(replace(op, out_dtype=F32), *cast, *inputs[operands:])
@@ -166,3 +186,25 @@ class Autocast(Pass):
             if getattr(op, f.name) == F32 and isinstance(getattr(op, f.name), np.dtype)
         }
         return replace(op, **changed) if changed else op  # type: ignore[type-var]
+
+
+def _scaled_linear(builder: GraphBuilder, op: Linear, inputs: tuple[Value, ...]) -> Value:
+    """A linear in fp8: the weight fills the range by one scale, which the result gets back.
+
+    The scaled weight is made when weights are loaded; activations are clamped to the range.
+    """
+    x, weight, *bias = inputs
+    add = builder.add
+    top = FP8_LARGEST
+    every = tuple(range(len(weight.shape)))
+    largest = add(Reduce("maximum", every), add(Abs(), weight))
+    scale = add(Divide(), largest, add(Constant.splat(top, (), F32)))
+    filled = add(Divide(), weight, add(BroadcastInDim(weight.shape, ()), scale))
+    limits = [add(Constant.splat(edge, x.shape, F32)) for edge in (-top, top)]
+    held = add(Clamp(), limits[0], x, limits[1])
+    cast = [add(Convert(FP8), value) for value in (held, filled)]
+    total = add(Linear(op.weight, "", F32), *cast)
+    total = add(Multiply(), total, add(BroadcastInDim(total.shape, ()), scale))
+    for row in bias:
+        total = add(Add(), total, add(BroadcastInDim(total.shape, (len(total.shape) - 1,)), row))
+    return add(EPILOGUES[op.activation], total) if op.activation else total
