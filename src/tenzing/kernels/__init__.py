@@ -3,10 +3,10 @@
 from tenzing.kernels.attention import attention
 from tenzing.kernels.indexing import gather_rows
 from tenzing.kernels.matmul import gated_linear, linear
-from tenzing.kernels.norm import layer_norm, softmax
+from tenzing.kernels.norm import layer_norm, rms_norm, softmax
 from tenzing.kernels.rotary import rotary
 
 __all__ = [
-    "rotary",
-    "attention", "gated_linear", "gather_rows", "layer_norm", "linear", "softmax",
+    "attention", "gated_linear", "gather_rows", "layer_norm", "linear", "rms_norm", "rotary",
+    "softmax",
 ]  # fmt: skip

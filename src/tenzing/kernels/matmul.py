@@ -17,6 +17,8 @@ from tenzing.nki import language as nl
 from tenzing.nki.tensor import NkiTensor
 
 BIAS_BYTES: Final = 16384  # of a partition for bias rows that stay
+TURNING_BANKS: Final = 2  # of PSUM, for operands that TensorE transposes
+PERF_MODES: Final = {1: nisa.matmul_perf_mode.none, 2: nisa.matmul_perf_mode.double_row}
 STORES_IN_FLIGHT: Final = 4  # result tiles: filled while earlier ones are on their way
 
 Span = tuple[int, int]
@@ -104,7 +106,10 @@ def multiply(
     left: Operand, rights: tuple[Operand, ...], finish: Finish, plan: Plan | None = None
 ) -> None:
     """The products of an operand with one or two others, group of PSUM banks by group."""
-    shape = Shape(left.width, left.depth, rights[0].width, left.dtype.itemsize, len(rights))
+    turning = TURNING_BANKS if not all(o.moves_by_dma for o in (left, *rights)) else 0
+    shape = Shape(
+        left.width, left.depth, rights[0].width, left.dtype.itemsize, len(rights), turning
+    )
     plan = plan or default_plan(shape)
     held = {
         "left": [Loaded(left, *plan.side(shape, "left"))],
@@ -118,23 +123,30 @@ def multiply(
                 loaded.forget()
         banks = [_bank_tiles(rows, columns) for _ in rights]
         for part in together:
-            _accumulate(held, part, rows, columns, banks)
+            _accumulate(held, part, shape.unit, rows, columns, banks)
         stores.put(banks, rows, columns)
 
 
 def _accumulate(
-    held: dict[str, list[Loaded]], part: Chunk, rows: Span, columns: Span, banks: list[list[Bank]]
+    held: dict[str, list[Loaded]],
+    part: Chunk,
+    unit: int,
+    rows: Span,
+    columns: Span,
+    banks: list[list[Bank]],
 ) -> None:
-    """Add a part of the contraction to every bank of a group."""
-    at = [part.start + number * part.partitions for number in range(part.blocks)]
-    stationary = [held["left"][0].block(k, *rows) for k in at]
-    moving = [[loaded.block(k, *columns) for k in at] for loaded in held["right"]]
+    """Add a part of the contraction, ``unit`` blocks at a time, to every bank of a group."""
+    at = [(part.start + first * part.partitions, n) for first, n in spans(part.blocks, unit)]
+    stationary = [held["left"][0].blocks(k, n, *rows) for k, n in at]
+    moving = [[loaded.blocks(k, n, *columns) for k, n in at] for loaded in held["right"]]
     for pair in zip(*banks, strict=True):
         for ((r, high), (c, wide), bank), right in zip(pair, moving, strict=True):
-            for k, one, other in zip(at, stationary, right, strict=True):
+            for (k, n), one, other in zip(at, stationary, right, strict=True):
+                several = slice(0, n) if n > 1 else 0
                 nisa.nc_matmul(
-                    dst=bank, stationary=one[:, r : r + high], moving=other[:, c : c + wide],
-                    accumulate=k > 0,
+                    dst=bank, stationary=one[:, several, r : r + high],
+                    moving=other[:, several, c : c + wide], accumulate=k > 0,
+                    perf_mode=PERF_MODES[n],
                 )  # fmt: skip
 
 

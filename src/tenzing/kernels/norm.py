@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenzing.kernels.rows import normalise_rows, softmax_rows
+from tenzing.kernels.rows import normalise_rows, rms_rows, softmax_rows
 from tenzing.kernels.tiles import load_row_broadcast, load_rows, move, spans
 from tenzing.nki import isa as nisa
 from tenzing.nki import jit
@@ -39,6 +39,24 @@ def layer_norm(
             nisa.tensor_tensor(dst=both, data1=tile, data2=extra, op=nl.add)
             tile = both
         done = normalise_rows(tile, scale, shift, epsilon, out.dtype)
+        move(out[start : start + count, 0:columns], done)
+    return out
+
+
+@jit
+def rms_norm(
+    x: NkiTensor, gamma: NkiTensor | None, epsilon: float, out_dtype: Any = None
+) -> NkiTensor:
+    """``x / sqrt(mean(x * x) + epsilon) * gamma``: x [rows, columns], gamma [columns].
+
+    Scalar sums the squares of one block of rows while Vector scales the one before.
+    """
+    rows, columns = x.shape
+    pmax = nl.tile_size.pmax
+    out = nl.ndarray((rows, columns), dtype=out_dtype or x.dtype, buffer=nl.hbm)
+    scale = None if gamma is None else load_row_broadcast(gamma, 0, columns, min(rows, pmax))
+    for start, count in spans(rows, pmax):
+        done = rms_rows(load_rows(x, start, count), scale, epsilon, out.dtype)
         move(out[start : start + count, 0:columns], done)
     return out
 

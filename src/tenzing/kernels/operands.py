@@ -29,18 +29,19 @@ class Chunk:
         return self.start + self.blocks * self.partitions
 
 
-def chunks(depth: int, most_blocks: int, first_blocks: int = 1) -> list[Chunk]:
+def chunks(depth: int, most_blocks: int, first_blocks: int = 1, unit: int = 1) -> list[Chunk]:
     """Cuts of a contraction: small ones first, so that multiplying starts early.
 
-    Sizes double from ``first_blocks`` up to ``most_blocks`` blocks; rows left over at the end are
-    a chunk of their own.
+    Sizes double from ``first_blocks`` up to ``most_blocks`` blocks, in multiples of ``unit`` as
+    far as they go; rows left over at the end are a chunk of their own.
     """
     pmax = nl.tile_size.pmax
     whole, rest = divmod(depth, pmax)
     found: list[Chunk] = []
-    done, size = 0, first_blocks
+    most = max(most_blocks // unit, 1) * unit
+    done, size = 0, -(-first_blocks // unit) * unit
     while done < whole:
-        size = min(size, most_blocks, whole - done)
+        size = min(size, most, whole - done)
         found.append(Chunk(done * pmax, size, pmax))
         done += size
         size = size * 2 if len(found) > 1 else size
@@ -139,13 +140,13 @@ class Loaded:
         self.arrivals = Ring(shape, operand.source.dtype, ARRIVALS)
         self.tiles: dict[tuple[Chunk, int], NkiTensor] = {}
 
-    def block(self, row: int, start: int, count: int) -> NkiTensor:
-        """``[partitions, count]``: the block of the contraction from ``row``, a span of columns."""
+    def blocks(self, row: int, together: int, start: int, count: int) -> NkiTensor:
+        """``[partitions, together, count]``: blocks of the contraction from ``row`` on."""
         part, number = self.place[row]
         tile = self.tiles.get((part, start))
         if tile is None:
             tile = self.tiles[part, start] = self._load(part, start, count)
-        return tile[:, number]
+        return tile[:, number : number + together]
 
     def _load(self, part: Chunk, start: int, count: int) -> NkiTensor:
         sizes = (part.partitions, part.blocks, count)

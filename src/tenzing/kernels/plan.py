@@ -19,6 +19,7 @@ FIRST_BYTES: Final = 2048  # per partition of the first load: shorter ones cost 
 LOADS_IN_FLIGHT: Final = 4  # of an operand that is used once; more would only delay stores
 CROWDING: Final = 0.02  # of the time of loads, even hidden ones: neighbours need DMA too
 SHORT_NS: Final = 20_000  # of multiplying: below it, the start and end of a kernel count
+DOUBLE_ROW: Final = 2  # rows of fp8 in one cell
 FULL_RATE_BYTES: Final = 2  # of an element that TensorE takes in one pass
 STREAM_GROUPS: Final = 1.5  # of an operand that several kept groups use: one and half of the next
 
@@ -32,6 +33,13 @@ class Shape:
     columns: int
     itemsize: int
     rights: int = 1
+    banks_taken: int = 0  # by work beside the products
+
+    @property
+    def unit(self) -> int:
+        """Blocks of the contraction that one product takes: two of fp8 where a cell holds both."""
+        double = self.itemsize == 1 and current_chip().flag("tensor.double_row_fp8")
+        return DOUBLE_ROW if double else 1
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Plan:
             min(s, n) for s, n in zip(steps(self), (shape.rows, shape.columns), strict=True)
         )
         first = -(-FIRST_BYTES // (widest * shape.itemsize))
-        return chunks(shape.depth, blocks or self.chunk_blocks, first)
+        return chunks(shape.depth, blocks or self.chunk_blocks, first, shape.unit)
 
     def side(self, shape: Shape, name: str) -> tuple[list[Chunk], int, int]:
         """The loads, their columns, and for how many there is memory, of "left" or "right"."""
@@ -99,7 +107,7 @@ def _best(shape: Shape, chip: str) -> Plan:
 
 def candidates(shape: Shape) -> Iterator[Plan]:
     """Cuts that fit the memories."""
-    banks = nl.tile_size.psum_num_banks // shape.rights
+    banks = (nl.tile_size.psum_num_banks - shape.banks_taken) // shape.rights
     rows = -(-shape.rows // nl.tile_size.pmax)
     columns = -(-shape.columns // nl.tile_size.gemm_moving_fmax)
     seen = set()
@@ -144,18 +152,26 @@ def group_bytes(shape: Shape, plan: Plan) -> tuple[int, int]:
             blocks * min(columns, shape.columns) * shape.itemsize * shape.rights)  # fmt: skip
 
 
-def traffic_bytes(shape: Shape, plan: Plan) -> int:
-    """Bytes loaded: the kept operand once, the other once per panel."""
+def move_ns(shape: Shape, plan: Plan) -> float:
+    """Time of the DMA engines: the kept operand once, the other once per panel.
+
+    The left operand is transposed on its way, and a run of a row is one descriptor.
+    """
+    chip = current_chip()
     rows, columns = steps(plan)
-    left = shape.rows * shape.depth * shape.itemsize
-    right = shape.depth * shape.columns * shape.itemsize * shape.rights
-    again_left = -(-shape.columns // (columns * plan.panel))
-    again_right = -(-shape.rows // (rows * plan.panel))
-    if plan.kept == "left":
-        return left + right * again_right
-    if plan.kept == "right":
-        return right + left * again_left
-    return right * again_right + left * again_left
+    again_left = 1 if plan.kept == "left" else -(-shape.columns // (columns * plan.panel))
+    again_right = 1 if plan.kept == "right" else -(-shape.rows // (rows * plan.panel))
+    engine = chip.number("dma.engine_gb_s")
+    overhead = chip.number("dma.descriptor_ns") * engine  # bytes that a descriptor costs
+    total = 0.0
+    for width, step, again, rate in (
+        (shape.rows, nl.tile_size.pmax * plan.chunk_blocks, again_left,
+         chip.number("dma.transpose_factor_hbm")),
+        (shape.columns * shape.rights, min(columns, shape.columns), again_right, 1.0),
+    ):  # fmt: skip
+        size = width * shape.depth * shape.itemsize
+        total += size * again * (1 + overhead / (step * shape.itemsize)) / rate
+    return total / (engine * chip.integer("dma.engines"))
 
 
 def multiply_ns(shape: Shape) -> float:
@@ -164,7 +180,7 @@ def multiply_ns(shape: Shape) -> float:
     passes = chip.number("tensor.fp32_passes") * chip.number("tensor.fp32_cycles_per_row")
     wide = 1.0 if shape.itemsize <= FULL_RATE_BYTES else passes
     pmax = nl.tile_size.pmax
-    tiles = -(-shape.rows // pmax) * -(-shape.depth // pmax)
+    tiles = -(-shape.rows // pmax) * -(-shape.depth // (pmax * shape.unit))
     return tiles * shape.columns * shape.rights * wide / chip.number("tensor.clock_ghz")
 
 
@@ -174,7 +190,7 @@ def estimate_ns(shape: Shape, plan: Plan) -> float:
     multiply = multiply_ns(shape)
     blocks = -(-shape.depth // nl.tile_size.pmax)
     rate = chip.number("dma.engine_gb_s") * chip.integer("dma.engines")
-    move = traffic_bytes(shape, plan) / rate
+    move = move_ns(shape, plan)
     first = sum(group_bytes(shape, plan)) * nl.tile_size.pmax / rate
     step_rows, step_columns = steps(plan)
     share = min(step_rows / shape.rows, 1) * min(step_columns / shape.columns, 1)
@@ -183,6 +199,6 @@ def estimate_ns(shape: Shape, plan: Plan) -> float:
 
 
 __all__ = [
-    "Plan", "Shape", "candidates", "default_plan", "estimate_ns", "group_bytes", "steps",
-    "traffic_bytes",
+    "Plan", "Shape", "candidates", "default_plan", "estimate_ns", "group_bytes", "move_ns",
+    "multiply_ns", "steps",
 ]  # fmt: skip

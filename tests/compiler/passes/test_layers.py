@@ -124,6 +124,22 @@ def test_one_plus_weight_and_bias_join_their_norms(golden: Callable[[str], None]
     golden(to_text(applied(b.build([rms, layer]), RecogniseNorms())))
 
 
+def test_a_norm_in_float32_of_bf16_rows_needs_no_converts() -> None:
+    b = GraphBuilder("g")
+    x = b.input("x", (2, 6, 8), BF16)
+    weight = b.parameter("weight", (8,), BF16)
+    norm = b.add(ops.Convert(BF16), spelled_norm(b, b.add(ops.Convert(F32), x), centred=False))
+    row = b.add(ops.BroadcastInDim(x.shape, (2,)), weight)
+    graph = b.build([b.add(ops.Multiply(), row, norm)])
+    final = Pipeline((DeadCode(), RecogniseNorms(), DeadCode())).run(graph)
+    assert kinds(final) == ["rms_norm"]
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(v.shape).astype(BF16) for v in (x, weight)]
+    before, after = (run(g, arrays[:1], {"weight": arrays[1]})[0] for g in (graph, final))
+    close = {"rtol": 2**-7, "atol": 1e-6}  # one rounding to bf16 less
+    np.testing.assert_allclose(before.astype(F32), after.astype(F32), **close)
+
+
 def test_softmax_is_put_together() -> None:
     b, x = start()
     top = b.add(ops.Reduce("maximum", (2,)), x)

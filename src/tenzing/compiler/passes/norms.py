@@ -10,6 +10,7 @@ from tenzing.compiler.ops import (
     Add,
     BroadcastInDim,
     Constant,
+    Convert,
     Divide,
     Exponential,
     LayerNorm,
@@ -34,7 +35,8 @@ class RecogniseNorms(Pass):
     """Spelled-out row statistics become ``rms_norm``, ``layer_norm`` and ``softmax``.
 
     ``x * rsqrt(mean(x * x) + e)`` is an RMS norm; of ``x - mean(x)`` it is a layer norm. A weight
-    or bias row that follows, also one like ``1 + weight``, joins it.
+    or bias row that follows, also one like ``1 + weight``, joins it. Widening before and rounding
+    after a norm disappear, since norms are wide inside.
     """
 
     requires = frozenset({"live"})
@@ -51,6 +53,8 @@ class RecogniseNorms(Pass):
             builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
         ) -> tuple[Value, ...] | None:
             found = _normalised(builder, node, inputs) or _softmax(builder, node, inputs)
+            if isinstance(node.op, Convert) and private(node.inputs[0]):
+                return _narrow(builder, node.op, inputs[0])
             if found is not None or len(inputs) != 2:  # noqa: PLR2004 - a pair
                 return found
             for old, value, other in zip(node.inputs, inputs, inputs[::-1], strict=True):
@@ -137,6 +141,18 @@ def _uncentred(builder: GraphBuilder, value: Value) -> Value | None:
         return None
     x, mean = maker.inputs
     return x if _mean_of(builder, mean) == x else None
+
+
+def _narrow(builder: GraphBuilder, op: Convert, value: Value) -> tuple[Value, ...] | None:
+    """A norm of a widened row, rounded back, is the norm of the row: it is wide inside."""
+    norm = builder.maker(value)
+    if norm is None or not isinstance(norm.op, RmsNorm | LayerNorm) or len(norm.inputs) > 1:
+        return None
+    widened = builder.maker(norm.inputs[0])
+    if widened is None or not isinstance(widened.op, Convert):
+        return None
+    x = widened.inputs[0]
+    return builder.emit(norm.op, x) if x.dtype == op.dtype and is_float(x.dtype) else None
 
 
 def _softmax(
