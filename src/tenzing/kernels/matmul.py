@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import Any, Final
 
 from tenzing.kernels.operands import Chunk, Loaded, Operand, Ring, groups
-from tenzing.kernels.plan import Plan, Shape, default_plan, steps
+from tenzing.kernels.plan import (
+    PLANS_REMEMBERED,
+    Plan,
+    Shape,
+    candidates,
+    default_plan,
+    estimate_ns,
+    move_ns,
+    multiply_ns,
+    steps,
+)
 from tenzing.kernels.tiles import copy_from_psum, move, spans
+from tenzing.kernels.tuning import Search, extrapolated_ns, kernel_ns
+from tenzing.nki import Spec, jit
 from tenzing.nki import isa as nisa
-from tenzing.nki import jit
 from tenzing.nki import language as nl
+from tenzing.nki.creation import current_chip
 from tenzing.nki.tensor import NkiTensor
 
 BIAS_BYTES: Final = 16384  # of a partition for bias rows that stay
 TURNING_BANKS: Final = 2  # of PSUM, for operands that TensorE transposes
 PERF_MODES: Final = {1: nisa.matmul_perf_mode.none, 2: nisa.matmul_perf_mode.double_row}
+SEARCH_NS: Final = 150_000  # of multiplying or loading: below, a search costs more than it saves
 STORES_IN_FLIGHT: Final = 4  # result tiles: filled while earlier ones are on their way
 
 Span = tuple[int, int]
@@ -110,7 +123,7 @@ def multiply(
     shape = Shape(
         left.width, left.depth, rights[0].width, left.dtype.itemsize, len(rights), turning
     )
-    plan = plan or default_plan(shape)
+    plan = plan or chosen_plan(shape, left.dtype)
     held = {
         "left": [Loaded(left, *plan.side(shape, "left"))],
         "right": [Loaded(right, *plan.side(shape, "right")) for right in rights],
@@ -125,6 +138,43 @@ def multiply(
         for part in together:
             _accumulate(held, part, shape.unit, rows, columns, banks)
         stores.put(banks, rows, columns)
+
+
+def chosen_plan(shape: Shape, dtype: Any) -> Plan:
+    """The plan for a product on the current chip: searched for where it is long, else estimated."""
+    rough = default_plan(shape)
+    if max(multiply_ns(shape), move_ns(shape, rough)) < SEARCH_NS:
+        return rough
+    return _searched(shape, dtype, current_chip().name)
+
+
+@lru_cache(maxsize=PLANS_REMEMBERED)
+def _searched(shape: Shape, dtype: Any, chip: str) -> Plan:
+    return Search(
+        tuple(candidates(shape)),
+        lambda plan: estimate_ns(shape, plan),
+        lambda plan: _measured_ns(shape, dtype, plan),
+        multiply_ns(shape),
+    ).best()
+
+
+def _measured_ns(shape: Shape, dtype: Any, plan: Plan) -> float:
+    """Time of a plan from one or two panels of the kept operand, past which few groups stream."""
+    step_rows, step_columns = steps(plan)
+    keep_left = plan.kept != "right"
+    kept, streamed = (shape.rows, shape.columns) if keep_left else (shape.columns, shape.rows)
+    kept_step, step = (step_rows, step_columns) if keep_left else (step_columns, step_rows)
+    panel = kept_step * plan.panel
+
+    def measure(panels: int, trips: int) -> float:
+        sizes = min(kept, panel * panels), min(streamed, step * trips)
+        rows, columns = sizes if keep_left else sizes[::-1]
+        x, w = Spec((rows, shape.depth), dtype), Spec((shape.depth, columns), dtype)
+        if shape.rights > 1:
+            return kernel_ns(gated_linear, x, w, w, plan=plan)
+        return kernel_ns(linear, x, w, plan=plan)
+
+    return extrapolated_ns(-(-kept // panel), -(-streamed // step), measure)
 
 
 def _accumulate(
