@@ -7,9 +7,10 @@ import pytest
 
 from tenzing.compiler.execution import run_graph
 from tenzing.compiler.graph import F32, Alias, Array, Graph, GraphBuilder, Op, is_float
-from tenzing.compiler.ops import OPS, Scatter, Tanh
+from tenzing.compiler.ops import OPS, Scatter, Sort, Tanh
 from tenzing.compiler.passes import default_pipeline
 from tenzing.compiler.reference import prepare, run
+from tenzing.errors import UnsupportedOp
 from tenzing.isa import Space
 from tenzing.machine import analyse
 
@@ -96,3 +97,8 @@ def test_a_scatter_copies_its_table_only_when_others_read_it(kind: str) -> None:
     np.testing.assert_array_equal(arrays[0], before)
     copies = [s for s in program.storages if s.space is Space.HBM and s.shape == (300, 40)]
     assert len(copies) == {"computed": 2, "kept": 2, "replaced": 1, "read_again": 3}[kind]
+
+
+def test_sorting_more_than_a_search_takes_is_refused() -> None:
+    with pytest.raises(UnsupportedOp, match=r"sort.*16384"):
+        on_machine(Sort(0, True, np.dtype(np.int64)), (floats(20000),))

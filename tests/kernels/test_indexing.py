@@ -47,7 +47,7 @@ def test_row_and_element_numbers_keep_every_bit() -> None:
     np.testing.assert_array_equal(places, expected)
 
 
-@pytest.mark.parametrize(("columns", "k"), [(5, 5), (200, 20), (40000, 3), (40000, 17)])
+@pytest.mark.parametrize(("columns", "k"), [(5, 5), (200, 20), (40000, 3), (33000, 17)])
 @pytest.mark.parametrize("largest", [True, False])
 def test_top_k_is_stable_on_rows_of_any_width(columns: int, k: int, largest: bool) -> None:
     x = np.random.default_rng(columns).integers(-50, 50, (3, columns)).astype(np.float32)

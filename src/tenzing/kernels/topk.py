@@ -22,53 +22,66 @@ def top_k(
 ) -> tuple[NkiTensor, NkiTensor]:
     """Values and places [rows, k] of the k largest (or smallest) elements of x [rows, columns].
 
-    In descending (ascending) order, equal elements in order of place.  Minus infinity counts as
+    k is at most half of what one search takes, ``SEARCH_MAX``, for rows longer than that.  In
+    descending (ascending) order, equal elements in order of place.  Minus infinity counts as
     the smallest finite float32; integers must be exact in float32.
     """
     rows, columns = x.shape
     values = nl.ndarray((rows, k), dtype=x.dtype, buffer=nl.hbm)
     places = nl.ndarray((rows, k), dtype=index_dtype, buffer=nl.hbm)
     for start, count in spans(rows, nl.tile_size.pmax):
-        found, place = _candidates(x, start, count, k, largest)
-        if columns > SEARCH_MAX:
-            found, place = _best_of(found, place, k, largest)
+        best: tuple[NkiTensor, NkiTensor] | None = None
+        for at, size in spans(columns, SEARCH_MAX):
+            part = _best_of_part(x, (start, count), (at, size), k, largest)
+            best = part if best is None else _best_of_both(best, part, k, largest)
+        assert best is not None
+        found, place = best
         block = slice(start, start + count)
         nisa.dma_copy(dst=values[block, 0:k], src=found[0:count, 0:k])
         nisa.dma_copy(dst=places[block, 0:k], src=cast(place[0:count, 0:k], index_dtype))
     return values, places
 
 
-def _candidates(
-    x: NkiTensor, start: int, count: int, k: int, largest: bool
-) -> tuple[NkiTensor, NkiTensor]:
-    """The best k of every searchable part of a row, side by side."""
-    parts = list(spans(x.shape[1], SEARCH_MAX))
-    kept = [min(-(-k // EIGHT) * EIGHT, max(size, EIGHT)) for _, size in parts]
-    shape = (count, sum(kept))
-    values = nl.ndarray(shape, dtype=x.dtype, buffer=nl.sbuf)
-    places = nl.ndarray(shape, dtype=nl.uint32, buffer=nl.sbuf)
-    done = 0
-    for (at, size), width in zip(parts, kept, strict=True):
-        tile = nl.ndarray((count, size), dtype=x.dtype, buffer=nl.sbuf)
-        nisa.dma_copy(dst=tile, src=x[start : start + count, at : at + size])
-        place = _search(tile, width, largest)
-        window = (slice(0, count), slice(done, done + width))
-        nisa.nc_n_gather(dst=values[window], data=_at_least_eight(tile), indices=place)
-        nisa.tensor_scalar(dst=places[window], data=place, op0=nl.add, operand0=float(at))
-        done += width
-    return values, places
+def _eights(size: int) -> int:
+    """``size`` rounded up to whole eights."""
+    return -(-size // EIGHT) * EIGHT
 
 
-def _best_of(
-    values: NkiTensor, places: NkiTensor, k: int, largest: bool
+def _best_of_part(
+    x: NkiTensor, lanes: tuple[int, int], window: tuple[int, int], k: int, largest: bool
 ) -> tuple[NkiTensor, NkiTensor]:
-    """The best k of the candidates of all parts."""
-    order = _search(values, -(-k // EIGHT) * EIGHT, largest)
-    found = nl.ndarray(order.shape, dtype=values.dtype, buffer=nl.sbuf)
-    nisa.nc_n_gather(dst=found, data=values, indices=order)
-    place = nl.ndarray(order.shape, dtype=nl.uint32, buffer=nl.sbuf)
-    nisa.nc_n_gather(dst=place, data=places, indices=order)
-    return found, place
+    """Values and places of the best k (in eights) of one searchable part of the rows."""
+    (start, count), (at, size) = lanes, window
+    tile = nl.ndarray((count, size), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x[start : start + count, at : at + size])
+    place = _search(tile, min(_eights(k), _eights(size)), largest)
+    found = nl.ndarray(place.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.nc_n_gather(dst=found, data=_at_least_eight(tile), indices=place)
+    moved = nl.ndarray(place.shape, dtype=nl.uint32, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=moved, data=place, op0=nl.add, operand0=float(at))
+    return found, moved
+
+
+def _best_of_both(
+    one: tuple[NkiTensor, NkiTensor], other: tuple[NkiTensor, NkiTensor], k: int, largest: bool
+) -> tuple[NkiTensor, NkiTensor]:
+    """The best k of two lists, of which the first holds the earlier places."""
+    values, places = (_side_by_side(a, b) for a, b in zip(one, other, strict=True))
+    order = _search(values, min(_eights(k), values.shape[1]), largest)
+    best = []
+    for source in (values, places):
+        taken = nl.ndarray(order.shape, dtype=source.dtype, buffer=nl.sbuf)
+        nisa.nc_n_gather(dst=taken, data=source, indices=order)
+        best.append(taken)
+    return best[0], best[1]
+
+
+def _side_by_side(a: NkiTensor, b: NkiTensor) -> NkiTensor:
+    count, left, right = a.shape[0], a.shape[1], b.shape[1]
+    both = nl.ndarray((count, left + right), dtype=a.dtype, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=both[0:count, 0:left], src=a)
+    nisa.tensor_copy(dst=both[0:count, left : left + right], src=b)
+    return both
 
 
 def _search(tile: NkiTensor, width: int, largest: bool) -> NkiTensor:

@@ -13,7 +13,7 @@ from tenzing.compiler.lowering.registry import as_rows, copied, device_dtype, lo
 from tenzing.compiler.lowering.rowwise import REDUCE
 from tenzing.kernels.reductions import reduce_middle
 from tenzing.kernels.scans import cumulative
-from tenzing.kernels.topk import top_k
+from tenzing.kernels.topk import SEARCH_MAX, top_k
 from tenzing.nki import NkiTensor
 
 Rows = Callable[[NkiTensor], tuple[NkiTensor, ...]]
@@ -32,8 +32,15 @@ def _along(x: NkiTensor, dim: int, kernel: Rows) -> list[NkiTensor]:
     return results
 
 
+def _check_length(node: Node, columns: int, k: int) -> None:
+    """Long rows are searched in parts, whose best k are compared two lists at a time."""
+    if columns > SEARCH_MAX < 2 * k:
+        raise unsupported(node, f"for the first {k} of {columns} elements, more than {SEARCH_MAX}")
+
+
 @lowers("top_k")
 def _top_k(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
+    _check_length(node, node.inputs[0].shape[-1], node.attrs["k"])
     dtype = device_dtype(node.outputs[1].dtype)
     return list(top_k(as_rows(inputs[0]), node.attrs["k"], True, dtype))
 
@@ -42,6 +49,7 @@ def _top_k(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
 def _sort(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     dim, falling = node.attrs["dim"], node.attrs["descending"]
     size, dtype = node.inputs[0].shape[dim], device_dtype(node.outputs[1].dtype)
+    _check_length(node, size, size)
     return _along(inputs[0], dim, lambda rows: top_k(rows, size, falling, dtype))
 
 
