@@ -1,6 +1,7 @@
 // Twin of tenzing/machine/deps.py and regions.py: which instructions wait for which.
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -76,53 +77,79 @@ class Layouts {
     return {row + above, row + below + 1, first, last};
   }
 
-  // Sorted disjoint byte ranges that a view touches.
-  std::vector<Interval> bytes(i64 offset, i64 layout) const {
-    std::vector<i64> starts{offset};
+  // Sorted disjoint byte ranges that a view at offset 0 touches: made once per layout.
+  const std::vector<Interval> &runs(i64 layout) {
+    std::vector<Interval> &found = runs_[layout];
+    if (found.empty()) found = make_runs(layout);
+    return found;
+  }
+
+ private:
+  std::vector<Interval> make_runs(i64 layout) const {
+    std::vector<std::pair<i64, i64>> dims;  // stride, count
+    i64 first = 0;
     for (i64 d = t_.dim_start[layout]; d < t_.dim_start[layout + 1]; ++d) {
       if (t_.shape[d] <= 1 || t_.strides[d] == 0) continue;
+      if (t_.strides[d] < 0) first += t_.strides[d] * (t_.shape[d] - 1);
+      dims.push_back({std::abs(t_.strides[d]), t_.shape[d]});
+    }
+    std::sort(dims.begin(), dims.end());
+    i64 run = t_.itemsize[layout];
+    size_t joined = 0;  // dims that only lengthen the run
+    while (joined < dims.size() && dims[joined].first <= run) {
+      run = dims[joined].first * (dims[joined].second - 1) + run;
+      ++joined;
+    }
+    std::vector<i64> starts{first};
+    for (size_t d = joined; d < dims.size(); ++d) {
       std::vector<i64> next;
-      next.reserve(starts.size() * t_.shape[d]);
+      next.reserve(starts.size() * dims[d].second);
       for (i64 s : starts)
-        for (i64 k = 0; k < t_.shape[d]; ++k) next.push_back(s + k * t_.strides[d]);
+        for (i64 k = 0; k < dims[d].second; ++k) next.push_back(s + k * dims[d].first);
       starts.swap(next);
     }
     std::sort(starts.begin(), starts.end());
     std::vector<Interval> found;
     for (i64 s : starts) {
-      i64 end = s + t_.itemsize[layout];
       if (!found.empty() && s <= found.back().high)
-        found.back().high = std::max(found.back().high, end);
+        found.back().high = std::max(found.back().high, s + run);
       else
-        found.push_back({s, end});
+        found.push_back({s, s + run});
     }
     return found;
   }
 
- private:
   const tz_layouts &t_;
+  std::unordered_map<i64, std::vector<Interval>> runs_;
 };
 
-bool meet(const std::vector<Interval> &a, const std::vector<Interval> &b) {
+bool meet(const std::vector<Interval> &a, i64 a_offset, const std::vector<Interval> &b,
+          i64 b_offset) {
+  i64 shift = b_offset - a_offset;
   size_t i = 0, j = 0;
   while (i < a.size() && j < b.size()) {
-    if (a[i].high <= b[j].low)
-      ++i;
-    else if (b[j].high <= a[i].low)
-      ++j;
+    // skip what ends before the other begins, in big steps: views are often far apart
+    if (a[i].high <= b[j].low + shift)
+      i = size_t(std::partition_point(a.begin() + i, a.end(), [&](const Interval &x) {
+            return x.high <= b[j].low + shift;
+          }) - a.begin());
+    else if (b[j].high + shift <= a[i].low)
+      j = size_t(std::partition_point(b.begin() + j, b.end(), [&](const Interval &x) {
+            return x.high + shift <= a[i].low;
+          }) - b.begin());
     else
       return true;
   }
   return false;
 }
 
-bool overlap(const Layouts &layouts, const Region &a, const Region &b) {
+bool overlap(Layouts &layouts, const Region &a, const Region &b) {
   const Rect &p = a.rect, &q = b.rect;
   if (p.r1 <= q.r0 || q.r1 <= p.r0 || p.c1 <= q.c0 || q.c1 <= p.c0) return false;
   if ((a.dense && b.dense) ||
       std::max(layouts.size(a.layout), layouts.size(b.layout)) > kExactLimit)
     return true;
-  return meet(layouts.bytes(a.offset, a.layout), layouts.bytes(b.offset, b.layout));
+  return meet(layouts.runs(a.layout), a.offset, layouts.runs(b.layout), b.offset);
 }
 
 bool covers(const Region &a, const Region &b) {
@@ -167,15 +194,16 @@ bool tiled(const Rect &rect, const std::vector<const Region *> &parts) {
   return std::all_of(grid.begin(), grid.end(), [](char x) { return x != 0; });
 }
 
-bool painted(const Layouts &layouts, const Region &region,
-             const std::vector<const Region *> &writers) {
+bool painted(Layouts &layouts, const Region &region, const std::vector<const Region *> &writers) {
   i64 largest = layouts.size(region.layout);
   for (const Region *w : writers) largest = std::max(largest, layouts.size(w->layout));
   if (largest > kExactLimit) return true;
   std::vector<Interval> held;
   for (const Region *w : writers)
-    for (const Interval &x : layouts.bytes(w->offset, w->layout)) held.push_back(x);
-  std::sort(held.begin(), held.end(), [](const Interval &a, const Interval &b) { return a.low < b.low; });
+    for (const Interval &x : layouts.runs(w->layout))
+      held.push_back({x.low + w->offset, x.high + w->offset});
+  std::sort(held.begin(), held.end(),
+            [](const Interval &a, const Interval &b) { return a.low < b.low; });
   std::vector<Interval> merged;
   for (const Interval &x : held) {
     if (!merged.empty() && x.low <= merged.back().high)
@@ -184,14 +212,15 @@ bool painted(const Layouts &layouts, const Region &region,
       merged.push_back(x);
   }
   size_t j = 0;
-  for (const Interval &x : layouts.bytes(region.offset, region.layout)) {
-    while (j < merged.size() && merged[j].high < x.high) ++j;
-    if (j == merged.size() || merged[j].low > x.low) return false;
+  for (const Interval &x : layouts.runs(region.layout)) {
+    i64 low = x.low + region.offset, high = x.high + region.offset;
+    while (j < merged.size() && merged[j].high < high) ++j;
+    if (j == merged.size() || merged[j].low > low) return false;
   }
   return true;
 }
 
-bool is_written(const Layouts &layouts, Region &region) {
+bool is_written(Layouts &layouts, Region &region) {
   if (!region.whole && region.written_area >= region.area) {
     std::vector<const Region *> writers;
     bool dense = region.dense;
@@ -215,7 +244,7 @@ class Table {
  public:
   explicit Table(i64 row_bytes) : row_bytes_(std::max<i64>(row_bytes, 1)) {}
 
-  Region &find(const Layouts &layouts, i64 offset, i64 layout) {
+  Region &find(Layouts &layouts, i64 offset, i64 layout) {
     if (last_ && last_->offset == offset && last_->layout == layout) return *last_;
     auto found = by_view_.find({offset, layout});
     last_ = found != by_view_.end() ? found->second : &add(layouts, offset, layout);
@@ -224,7 +253,7 @@ class Table {
   const std::vector<std::unique_ptr<Region>> &regions() const { return regions_; }
 
  private:
-  Region &add(const Layouts &layouts, i64 offset, i64 layout) {
+  Region &add(Layouts &layouts, i64 offset, i64 layout) {
     auto made = std::make_unique<Region>();
     Region &fresh = *made;
     fresh.offset = offset;
@@ -246,7 +275,7 @@ class Table {
     return fresh;
   }
 
-  static void link(const Layouts &layouts, Region &fresh, Region &other) {
+  static void link(Layouts &layouts, Region &fresh, Region &other) {
     if (!overlap(layouts, fresh, other)) return;
     fresh.others.push_back({&other, covers(fresh, other)});
     other.others.push_back({&fresh, covers(other, fresh)});
