@@ -72,6 +72,7 @@ def batch(seed: int) -> tuple[Any, Any]:
 OPTIMIZERS = {
     "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1),
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "sgd_decay": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1),
     "plain": lambda p: torch.optim.SGD(p, lr=0.1),
 }
 
@@ -136,6 +137,7 @@ def test_wrong_batches_and_nothing_to_train() -> None:
         step(x)
     with pytest.raises(UsageError, match="another shape"):
         step(x[:4], y[:4])
+    assert step.steps_done == 0  # a refused batch is no step
     with pytest.raises(UsageError, match="no parameters"):
         compiler.compile_training(torch.nn.Tanh(), (x,))
 

@@ -68,9 +68,9 @@ class Training:
 
     def __call__(self, *inputs: Any, progress: Progress | None = None, **keywords: Any) -> float:
         """One training step: forward, backward, update. Returns the loss before the update."""
-        self.steps_done += 1
         arrays = self._arrays(inputs, keywords)
         loss, *fresh = self._run(self.graph, arrays, progress)
+        self.steps_done += 1
         for name, array in zip(self.state, fresh, strict=True):
             self.state[name] = array
         return float(np.asarray(loss).reshape(()))
@@ -81,7 +81,7 @@ class Training:
         return {n: from_numpy(a) for n, a in zip(self.traced.names, found, strict=True)}
 
     def _arrays(self, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> list[Array]:
-        host = self.traced.rule.schedule(max(self.steps_done, 1))
+        host = self.traced.rule.schedule(self.steps_done + 1)
         scalars = [np.float32(number) for number in host]
         user = [to_numpy(t) for t in flat_tensors((tuple(inputs), dict(keywords)))]
         given = [*self.state.values(), *map(np.asarray, scalars), *self.frozen.values(), *user]
@@ -153,7 +153,7 @@ def compile_training(
     inputs, keywords = split_example(example_inputs, example_keywords)
     rule = torch_training.rule_of(optimizer)
     traced = torch_training.import_training(module, inputs, keywords, loss, rule)
-    frozen = {n: to_numpy(p) for n, p in module.named_parameters() if not p.requires_grad}
+    frozen = {n: to_numpy(p).copy() for n, p in module.named_parameters() if not p.requires_grad}
     return Training(traced, chip.name, numerics, autocast, autocast_dtype, frozen=frozen)
 
 

@@ -39,9 +39,9 @@ class Rule:
 
     def schedule(self, step: int) -> tuple[float, float, float]:
         """keep, rate and root of a step counted from 1."""
-        keep = 1.0 - self.learning_rate * self.weight_decay
         if self.kind != "adamw":
-            return keep, self.learning_rate, 1.0
+            return 1.0, self.learning_rate, 1.0
+        keep = 1.0 - self.learning_rate * self.weight_decay
         first, second = self.betas
         rate = self.learning_rate / (1.0 - first**step)
         return keep, rate, (1.0 - second**step) ** -0.5
@@ -55,6 +55,8 @@ class Rule:
             square = slots[1] * second + grad * grad * (1.0 - second)
             size = torch.sqrt(square) * root + self.epsilon
             return [p * keep - rate * (mean / size), mean, square]
+        if self.weight_decay:  # of SGD: part of the gradient, before momentum
+            grad = grad + p * self.weight_decay
         if self.momentum:
             velocity = slots[0] * self.momentum + grad
             return [p * keep - rate * velocity, velocity]
