@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from tenzing import compiler
 from tenzing.errors import TenzingError, UnsupportedOp, UsageError
 
+from .modules import Wrap, normal
+
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
 pytestmark = pytest.mark.torch
-
-
-class Wrap(torch.nn.Module):
-    """A function as a module."""
-
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *inputs):
-        return self.function(*inputs)
-
-
-def normal(*shape: int, seed: int = 0):
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
 
 
 CASES = {

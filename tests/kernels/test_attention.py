@@ -13,25 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenzing import facts, kernels
-from tenzing.machine import analyse
 from tenzing.nki import session
+
+from .running import normal, run
 
 module = sys.modules["tenzing.kernels.attention"]
 LOWEST = np.finfo(np.float32).min
-
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def run(kernel: Any, *args: Any, target: str = "trn2", **keywords: Any) -> Any:
-    """Outputs of a kernel; every finding of the analysis is a failure."""
-    with session(target) as current:
-        outputs = kernel(*args, **keywords)
-    for launch in current.launches:
-        for program in launch.programs:
-            assert [f.message for f in analyse(program).findings] == []
-    return outputs
 
 
 def reference(

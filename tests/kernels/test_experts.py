@@ -10,22 +10,10 @@ from hypothesis import strategies as st
 from tenzing import facts
 from tenzing.compiler.ops import ExpertBlocks, ExpertLinear, ExpertOrder, TakeRows, block_count
 from tenzing.kernels.experts import expert_blocks, expert_order, expert_rows, take_rows
-from tenzing.machine import analyse
-from tenzing.nki import session
+
+from .running import normal, run
 
 CHIPS = facts.chips()
-
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def run(kernel, *args, target: str = "trn2"):
-    with session(target) as current:
-        outputs = kernel(*args)
-    for launch in current.launches:
-        assert [f.message for f in analyse(launch.programs[0]).findings] == []
-    return outputs
 
 
 @settings(max_examples=8, deadline=None)

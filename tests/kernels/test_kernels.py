@@ -7,25 +7,11 @@ import numpy as np
 import pytest
 
 from tenzing import facts, kernels
-from tenzing.machine import analyse
-from tenzing.nki import session
+
+from .running import normal, run
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 CHIPS = facts.chips()
-
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def run(kernel, *args, target: str = "trn2", **kwargs):
-    """Outputs of a kernel; every finding of the analysis is a failure."""
-    with session(target) as current:
-        outputs = kernel(*args, **kwargs)
-    for launch in current.launches:
-        for program in launch.programs:
-            assert [f.message for f in analyse(program).findings] == []
-    return outputs
 
 
 @pytest.mark.parametrize("columns", [384, 700])

@@ -16,23 +16,11 @@ from tenzing.machine import Analysis, Options, analyse
 from tenzing.nki import Spec, session
 from tenzing.nki import language as nl
 
+from .running import normal, run
+
 BF16 = np.dtype(ml_dtypes.bfloat16)
 F32, F16 = np.dtype(np.float32), np.dtype(np.float16)
 FP8 = np.dtype(ml_dtypes.float8_e4m3)
-
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def run(kernel, *args, target: str = "trn2", **kwargs):
-    """Outputs of a kernel; every finding of the analysis is a failure."""
-    with session(target) as current:
-        outputs = kernel(*args, **kwargs)
-    for launch in current.launches:
-        for program in launch.programs:
-            assert [f.message for f in analyse(program).findings] == []
-    return outputs
 
 
 def timed(rows: int, depth: int, columns: int, dtype=BF16, target: str = "trn2") -> Analysis:

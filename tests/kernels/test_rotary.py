@@ -15,9 +15,7 @@ from tenzing.compiler.printer import to_text
 from tenzing.compiler.reference import run as evaluate
 from tenzing.nki import session
 
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+from .running import normal
 
 
 @pytest.mark.parametrize(("batch", "length", "heads", "width"), [(2, 150, 3, 16), (1, 7, 40, 128)])

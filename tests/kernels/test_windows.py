@@ -13,13 +13,11 @@ from tenzing.kernels.windows import Geometry
 from tenzing.machine import analyse
 from tenzing.nki import language as nl
 
+from .running import normal
+
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
 pytestmark = pytest.mark.torch
-
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def geometry_of(size, taps, stride, pad, dilation) -> Geometry:

@@ -34,7 +34,7 @@ from tenzing.compiler.passes import (
 )
 from tenzing.compiler.passes.sharding import AXIS, Sharded
 from tenzing.compiler.printer import to_text
-from tenzing.compiler.ranks import run_ranks
+from tenzing.compiler.ranks import Ranks
 from tenzing.compiler.timing import GraphTime, time_graph
 from tenzing.errors import UsageError
 from tenzing.isa import Program
@@ -141,9 +141,14 @@ class Compiled:
         self._check_values()
         named = zip(self.imported.graph.inputs, arrays, strict=True)
         whole = {**self.imported.weights, **{value.name: array for value, array in named}}
-        found = run_ranks(self.sharded, whole, numerics=self.numerics, target=self.target,
-                          autocast=self.autocast, autocast_dtype=self.autocast_dtype)  # fmt: skip
-        return found[0]
+        return self._all_ranks.run(whole)[0]
+
+    @cached_property
+    def _all_ranks(self) -> Ranks:
+        return Ranks(
+            self.sharded, numerics=self.numerics, target=self.target, autocast=self.autocast,
+            autocast_dtype=self.autocast_dtype,
+        )  # fmt: skip
 
     @property
     def program(self) -> Program:

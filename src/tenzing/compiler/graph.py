@@ -260,6 +260,12 @@ class Graph:
                 table.setdefault(value, []).append(node)
         return table
 
+    def private(self) -> frozenset[Value]:
+        """Values that one node alone reads, and that are no outputs."""
+        returned = set(self.outputs)
+        readers = self.users().items()
+        return frozenset(v for v, nodes in readers if len(nodes) == 1 and v not in returned)
+
     def values(self) -> Iterator[Value]:
         """Every value defined in the graph, in order of definition."""
         yield from self.inputs

@@ -8,39 +8,62 @@ from dataclasses import replace
 from tenzing.compiler.execution import run_graph
 from tenzing.compiler.graph import Array, Graph, Node, Value
 from tenzing.compiler.ops import CollectiveOp
-from tenzing.compiler.passes import Pipeline, default_pipeline
+from tenzing.compiler.passes import default_pipeline
 from tenzing.compiler.passes.sharding import Sharded
 from tenzing.compiler.reference import prepare, run_prepared
 
 
-def run_ranks(
-    sharded: Sharded, whole: Mapping[str, Array], *, numerics: str = "graph", target: str = "trn2",
-    autocast: str = "none", autocast_dtype: str = "bf16",
-) -> list[list[Array]]:  # fmt: skip
-    """Outputs of every rank for whole inputs and weights by name.
+class Ranks:
+    """All ranks of a sharded graph; what lies between collectives is optimised once.
 
-    ``graph`` evaluates the meaning of every operation; ``instruction`` runs what lies between two
-    collectives as programs on simulated cores, one core per rank.
+    ``graph`` evaluates the meaning of every operation; ``instruction`` runs each piece as a program
+    on simulated cores, one core per rank.
     """
-    graph = sharded.graph
-    pipeline = default_pipeline(autocast, autocast_dtype)
-    run = _Runner(pipeline, target if numerics == "instruction" else "").run
-    known: list[dict[Value, Array]] = []
-    for rank in range(sharded.ranks):
-        arrays = sharded.arrays(whole, rank)
-        known.append({v: arrays[v.name] for v in (*graph.inputs, *graph.parameters)})
-    for piece, collective in _pieces(graph):
-        if piece.nodes:
+
+    def __init__(
+        self, sharded: Sharded, *, numerics: str = "graph", target: str = "trn2",
+        autocast: str = "none", autocast_dtype: str = "bf16",
+    ) -> None:  # fmt: skip
+        self.sharded = sharded
+        self.target = target if numerics == "instruction" else ""
+        pipeline = default_pipeline(autocast, autocast_dtype)
+        self.pieces = [
+            (piece, pipeline.run(piece), collective) for piece, collective in _pieces(sharded.graph)
+        ]
+
+    def run(self, whole: Mapping[str, Array]) -> list[list[Array]]:
+        """Outputs of every rank for whole inputs and weights by name."""
+        graph = self.sharded.graph
+        known: list[dict[Value, Array]] = []
+        for rank in range(self.sharded.ranks):
+            arrays = self.sharded.arrays(whole, rank)
+            known.append({v: arrays[v.name] for v in (*graph.inputs, *graph.parameters)})
+        for piece, ready, collective in self.pieces:
             for values in known:
-                found = run(piece, [values[v] for v in piece.inputs])
+                found = self._evaluate(ready, [values[v] for v in piece.inputs])
                 values.update(zip(piece.outputs, found, strict=True))
-        if collective is not None:
-            assert isinstance(collective.op, CollectiveOp)
-            source, target_value = collective.inputs[0], collective.outputs[0]
-            results = collective.op.over_ranks([values[source] for values in known])
-            for values, array in zip(known, results, strict=True):
-                values[target_value] = array
-    return [[values[v] for v in graph.outputs] for values in known]
+            if collective is not None:
+                _exchange(collective, known)
+        return [[values[v] for v in graph.outputs] for values in known]
+
+    def _evaluate(self, graph: Graph, arrays: Sequence[Array]) -> Sequence[Array]:
+        weights = prepare(graph, {})
+        if self.target:
+            return run_graph(graph, arrays, weights, self.target)[0]
+        return run_prepared(graph, arrays, weights)
+
+
+def _exchange(node: Node, known: Sequence[dict[Value, Array]]) -> None:
+    """What a collective makes of one value of every rank."""
+    assert isinstance(node.op, CollectiveOp)
+    results = node.op.over_ranks([values[node.inputs[0]] for values in known])
+    for values, array in zip(known, results, strict=True):
+        values[node.outputs[0]] = array
+
+
+def run_ranks(sharded: Sharded, whole: Mapping[str, Array], **options: str) -> list[list[Array]]:
+    """Outputs of every rank, once; the options are those of ``Ranks``."""
+    return Ranks(sharded, **options).run(whole)
 
 
 def _pieces(graph: Graph) -> list[tuple[Graph, Node | None]]:
@@ -65,21 +88,4 @@ def _piece(graph: Graph, start: int, end: int) -> Graph:
                    aliases=(), preparation=None)  # fmt: skip
 
 
-class _Runner:
-    """Runs pieces after the passes, each optimised once: all ranks share them."""
-
-    def __init__(self, pipeline: Pipeline, target: str) -> None:
-        self.pipeline, self.target = pipeline, target
-        self.ready: dict[int, tuple[Graph, Graph]] = {}
-
-    def run(self, graph: Graph, arrays: Sequence[Array]) -> Sequence[Array]:
-        if id(graph) not in self.ready:
-            self.ready[id(graph)] = graph, self.pipeline.run(graph)
-        done = self.ready[id(graph)][1]
-        weights = prepare(done, {})
-        if self.target:
-            return run_graph(done, arrays, weights, self.target)[0]
-        return run_prepared(done, arrays, weights)
-
-
-__all__ = ["run_ranks"]
+__all__ = ["Ranks", "run_ranks"]

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from tenzing.compiler.graph import Alias, Graph, Node, Value
+from tenzing.compiler.graph import Alias, Graph, Value
 
 FEWEST: Final = 4  # blocks worth collapsing
 
@@ -183,10 +183,4 @@ def _kept_outputs(
     return outputs, aliases
 
 
-def as_blocks(graph: Graph, run: Repetition) -> Iterator[tuple[Node, ...]]:
-    """The nodes of each block."""
-    for number in range(run.count):
-        yield tuple(graph.nodes[p] for p in run.block(number))
-
-
-__all__ = ["Repetition", "as_blocks", "collapse", "find_repetition"]
+__all__ = ["Repetition", "collapse", "find_repetition"]

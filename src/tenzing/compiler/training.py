@@ -14,7 +14,7 @@ from tenzing.compiler import reference
 from tenzing.compiler.artifact import check_modes, split_example
 from tenzing.compiler.execution import run_graph
 from tenzing.compiler.frontends import torch_training
-from tenzing.compiler.frontends.torch_interface import flat_tensors
+from tenzing.compiler.frontends.torch_interface import check_type, flat_tensors
 from tenzing.compiler.frontends.torch_values import from_numpy, to_numpy
 from tenzing.compiler.graph import Array, Graph
 from tenzing.compiler.lowering import Progress
@@ -91,12 +91,7 @@ class Training:
             raise UsageError("number of inputs differs from the compiled ones", got=len(user),
                              allowed=expected)  # fmt: skip
         for value, array in zip(values, given, strict=True):
-            if array.shape != value.shape or array.dtype != value.dtype:
-                raise UsageError(
-                    f"{value.name} has another shape or dtype than it was compiled for",
-                    got=f"{array.dtype.name}{list(array.shape)}", allowed=str(value.type),
-                    next_step="pad to the compiled shape (a bucket) or compile for this one",
-                )  # fmt: skip
+            check_type(array, value)
         return given
 
     def _run(

@@ -138,18 +138,23 @@ class Interface:
                 places[name].copy_(from_numpy(array).reshape(places[name].shape))
 
 
-def _checked(leaf: Any, value: Value) -> Array:
-    if not isinstance(leaf, require_torch().Tensor):
-        raise UsageError(
-            f"input {value.name} is no tensor", got=type(leaf).__name__, allowed=str(value.type)
-        )
-    array = to_numpy(leaf)
+def check_type(array: Array, value: Value) -> None:
+    """Raise UsageError unless an array has the shape and dtype of the input it is for."""
     if array.shape != value.shape or array.dtype != value.dtype:
         raise UsageError(
             f"input {value.name} has another shape or dtype than it was compiled for",
             got=f"{array.dtype.name}{list(array.shape)}", allowed=str(value.type),
             next_step="pad to the compiled shape (a bucket) or compile for this one",
         )  # fmt: skip
+
+
+def _checked(leaf: Any, value: Value) -> Array:
+    if not isinstance(leaf, require_torch().Tensor):
+        raise UsageError(
+            f"input {value.name} is no tensor", got=type(leaf).__name__, allowed=str(value.type)
+        )
+    array = to_numpy(leaf)
+    check_type(array, value)
     check_integers(f"input {value.name}", array)
     return array
 
@@ -173,4 +178,4 @@ def run_eager(module: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]
         return module(*arguments, **keywords)
 
 
-__all__ = ["Fixed", "Interface", "flat_tensors", "run_eager", "runnable"]
+__all__ = ["Fixed", "Interface", "check_type", "flat_tensors", "run_eager", "runnable"]

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tenzing.compiler.frontends.torch import GraphReader, math_attention
 from tenzing.compiler.frontends.torch_export import quiet, static_experts, trace_error, traced
 from tenzing.compiler.frontends.torch_values import require_torch, tensor_type, to_numpy
-from tenzing.compiler.graph import Alias, Array, Graph, Value
+from tenzing.compiler.graph import Alias, Array, Graph
 from tenzing.compiler.verify import verify
 from tenzing.errors import TenzingError, UsageError
 
@@ -103,11 +103,6 @@ class TrainingGraph:
     buffers: tuple[str, ...]
     rule: Rule
     state: dict[str, Array] = field(repr=False)
-
-    @property
-    def state_inputs(self) -> tuple[Value, ...]:
-        """Inputs that a step updates."""
-        return self.graph.inputs[: len(self.state)]
 
 
 def import_training(

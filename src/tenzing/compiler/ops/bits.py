@@ -27,6 +27,12 @@ def _within(amount: Array) -> tuple[Array, Array]:
     return inside, np.where(inside, amount, 0).astype(amount.dtype)
 
 
+def _moved(shift: np.ufunc, x: Array, y: Array) -> Array:
+    """Bits of x moved by y places; none stay when y is outside the width."""
+    inside, amount = _within(y)
+    return np.where(inside, shift(_unsigned(x), _unsigned(amount)).view(x.dtype), 0)
+
+
 @dataclass(frozen=True)
 class ShiftLeft(Binary, name="shift_left"):
     """x with its bits moved y places up; zeros enter."""
@@ -35,9 +41,7 @@ class ShiftLeft(Binary, name="shift_left"):
 
     def compute(self, *inputs: Array) -> Array:
         """See the class."""
-        inside, amount = _within(inputs[1])
-        moved = np.left_shift(_unsigned(inputs[0]), _unsigned(amount)).view(inputs[0].dtype)
-        return np.where(inside, moved, 0)
+        return _moved(np.left_shift, *inputs)
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,7 @@ class ShiftRightLogical(Binary, name="shift_right_logical"):
 
     def compute(self, *inputs: Array) -> Array:
         """See the class."""
-        inside, amount = _within(inputs[1])
-        moved = np.right_shift(_unsigned(inputs[0]), _unsigned(amount)).view(inputs[0].dtype)
-        return np.where(inside, moved, 0)
+        return _moved(np.right_shift, *inputs)
 
 
 @dataclass(frozen=True)

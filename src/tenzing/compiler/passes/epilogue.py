@@ -68,16 +68,14 @@ class MatmulEpilogue(Pass):
 
     def apply(self, graph: Graph) -> Graph:
         """See the class."""
-        users = graph.users()
-        returned = set(graph.outputs)
+        private = graph.private()
 
         def rule(
             builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
         ) -> tuple[Value, ...] | None:
             for old, value in zip(node.inputs, inputs, strict=True):
                 before = builder.maker(value)
-                private = len(users.get(old, [])) == 1 and old not in returned
-                if before is None or not private:
+                if before is None or old not in private:
                     continue
                 others = tuple(v for v in inputs if v != value)
                 joined = _joined(builder, before, node, others)

@@ -18,17 +18,6 @@ from tenzing.compiler.ops import (
 from tenzing.compiler.passes.pipeline import Pass
 
 
-class _Private:
-    """Values that one node alone reads."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.users = graph.users()
-        self.returned = set(graph.outputs)
-
-    def __contains__(self, value: Value) -> bool:
-        return len(self.users.get(value, ())) == 1 and value not in self.returned
-
-
 @dataclass(frozen=True)
 class ReshapeBeforeLinear(Pass):
     """A linear works on any leading dims: a reshape of its result moves to its input.
@@ -40,7 +29,7 @@ class ReshapeBeforeLinear(Pass):
 
     def apply(self, graph: Graph) -> Graph:
         """See the class."""
-        private = _Private(graph)
+        private = graph.private()
 
         def rule(
             builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
@@ -130,7 +119,7 @@ class GateProducts(Pass):
 
     def apply(self, graph: Graph) -> Graph:
         """See the class."""
-        private = _Private(graph)
+        private = graph.private()
 
         def rule(
             builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
@@ -170,7 +159,7 @@ class AddResiduals(Pass):
 
     def apply(self, graph: Graph) -> Graph:
         """See the class."""
-        private = _Private(graph)
+        private = graph.private()
 
         def rule(
             builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]

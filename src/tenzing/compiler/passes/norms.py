@@ -43,22 +43,18 @@ class RecogniseNorms(Pass):
 
     def apply(self, graph: Graph) -> Graph:
         """See the class."""
-        users = graph.users()
-        returned = set(graph.outputs)
-
-        def private(value: Value) -> bool:
-            return len(users.get(value, ())) == 1 and value not in returned
+        private = graph.private()
 
         def rule(
             builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
         ) -> tuple[Value, ...] | None:
             found = _normalised(builder, node, inputs) or _softmax(builder, node, inputs)
-            if isinstance(node.op, Convert) and private(node.inputs[0]):
+            if isinstance(node.op, Convert) and node.inputs[0] in private:
                 return _narrow(builder, node.op, inputs[0])
             if found is not None or len(inputs) != 2:  # noqa: PLR2004 - a pair
                 return found
             for old, value, other in zip(node.inputs, inputs, inputs[::-1], strict=True):
-                if private(old):
+                if old in private:
                     found = found or _with_vector(builder, node.op, value, other)
             return found
 

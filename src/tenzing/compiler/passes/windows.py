@@ -34,8 +34,7 @@ class FoldConvolutionScale(Pass):
 
     def apply(self, graph: Graph) -> Graph:
         """See the class."""
-        users = graph.users()
-        returned = set(graph.outputs)
+        private = graph.private()
 
         def rule(
             builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
@@ -46,8 +45,7 @@ class FoldConvolutionScale(Pass):
                 old = node.inputs[side]
                 before = builder.maker(inputs[side])
                 vector = _per_channel(builder, inputs[1 - side])
-                private = len(users.get(old, [])) == 1 and old not in returned
-                if before is None or vector is None or not private:
+                if before is None or vector is None or old not in private:
                     continue
                 if isinstance(before.op, Convolution):
                     return _folded(builder, before, node.op, vector)

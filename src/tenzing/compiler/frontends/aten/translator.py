@@ -42,24 +42,23 @@ IGNORED_ARGUMENTS: Final = frozenset(
 def aten(*overloads: str) -> Callable[[RuleT], RuleT]:
     """Register a rule for overloads named without the ``aten.`` prefix."""
 
-    def register(rule: RuleT) -> RuleT:
-        for overload in overloads:
-            if overload in RULES:
-                raise GraphError("ATen rule registered twice", got=overload)
-            RULES[overload] = rule
-        return rule
-
-    return register
+    return _registered(RULES, "ATen rule", overloads)
 
 
 def complex_rule(*overloads: str) -> Callable[[RuleT], RuleT]:
     """Register a rule for calls of overloads with a complex argument."""
 
+    return _registered(COMPLEX_RULES, "complex rule", overloads)
+
+
+def _registered(
+    table: dict[str, Rule], what: str, overloads: Sequence[str]
+) -> Callable[[RuleT], RuleT]:
     def register(rule: RuleT) -> RuleT:
         for overload in overloads:
-            if overload in COMPLEX_RULES:
-                raise GraphError("complex rule registered twice", got=overload)
-            COMPLEX_RULES[overload] = rule
+            if overload in table:
+                raise GraphError(f"{what} registered twice", got=overload)
+            table[overload] = rule
         return rule
 
     return register
@@ -172,11 +171,6 @@ class Translator:
             return tuple(range(rank))
         chosen = [dims] if isinstance(dims, int) else dims
         return tuple(sorted(self.dim(dim, rank) for dim in chosen))
-
-
-def shape_of(x: Value | Number) -> Shape:
-    """The shape of a tensor, () for a number."""
-    return x.shape if isinstance(x, Value) else ()
 
 
 def common_dtype(*operands: Value | Number) -> np.dtype[Any]:
