@@ -254,7 +254,7 @@ def _run_model(
     progress("running on the simulated chip")
     result.outputs = compiled(*inputs)
     result.kernels.append(analyse_program(attribute, compiled.program))
-    result.agreement = compiler.agreement(module, inputs, result.outputs)
+    result.agreement = compiled.agreement(result.outputs, *inputs)
     return result
 
 

@@ -13,7 +13,6 @@ pytest.importorskip("transformers")
 from tenzing.compiler.comparison import cosine
 from tenzing.compiler.execution import run_graph
 from tenzing.compiler.frontends.torch import import_module
-from tenzing.compiler.frontends.torch_interface import flat_tensors, run_eager
 from tenzing.compiler.frontends.torch_values import to_numpy
 from tenzing.compiler.graph import Array
 from tenzing.compiler.passes import default_pipeline
@@ -51,8 +50,9 @@ def _marked(name: str) -> Any:
 @pytest.mark.parametrize("name", [_marked(name) for name in MAKERS])
 def test_architecture_agrees_in_both_precisions(name: str) -> None:
     model, inputs = MAKERS[name]()
-    expected = [to_numpy(t) for t in flat_tensors(run_eager(model, inputs, {}))]
     imported = import_module(model, inputs)
+    interface = imported.interface
+    expected = interface.results(interface.eager(inputs, {}))
     arrays = [to_numpy(x) for x in inputs]
     for got, wanted in zip(outputs_of(imported, arrays, "none"), expected, strict=True):
         assert relative(got, wanted) <= RELATIVE

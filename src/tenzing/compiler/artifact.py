@@ -11,15 +11,15 @@ from tenzing import facts
 from tenzing.compiler import reference
 from tenzing.compiler.comparison import (
     Comparison,
+    agreement,
     compare_operations,
     difference,
     tolerance_of,
 )
 from tenzing.compiler.execution import record_graph, run_graph
-from tenzing.compiler.frontends import torch as torch_frontend
 from tenzing.compiler.frontends import torch_compile
-from tenzing.compiler.frontends.torch_interface import Interface, run_eager, runnable
-from tenzing.compiler.frontends.torch_values import to_numpy
+from tenzing.compiler.frontends.doors import import_any
+from tenzing.compiler.frontends.interface import Imported, Interface
 from tenzing.compiler.graph import Array, Graph
 from tenzing.compiler.lowering import Progress
 from tenzing.compiler.passes import (
@@ -55,13 +55,12 @@ class Compiled:
     is the graph before the passes; the passes run when first needed.
     """
 
-    imported: torch_frontend.Imported
+    imported: Imported
     target: str
     autocast: str = "none"
     autocast_dtype: str = "bf16"
     numerics: str = "instruction"
     kernels: Kernels = ()
-    module: Any = field(default=None, repr=False)
     ranks: int = 1
     reporter: Callable[[Compiled], str] | None = field(default=None, repr=False)
     _programs: dict[str, Program] = field(default_factory=dict, repr=False)
@@ -202,18 +201,15 @@ class Compiled:
         ``per_op`` also runs every operation of the optimised graph alone on the chip, beside its
         NumPy meaning: ``Comparison.first`` is where the program parts from it.
         """
-        if self.module is None:
-            raise UsageError("this compiled model does not know the module it came from",
-                             next_step="compile the module with tenzing.compile")  # fmt: skip
         arrays = [a.copy() for a in self.interface.arrays(inputs, keywords)]
         weights = {**self.weights, **{n: a.copy() for n, a in self.interface.read_state().items()}}
         with self.interface.kept(inputs, keywords):
-            eager = self.interface.flat_outputs(run_eager(self.module, inputs, keywords))
-            expected = [to_numpy(t).copy() for t in eager]
+            found = self.interface.results(self.interface.eager(inputs, keywords))
+            expected = [array.copy() for array in found]
         with self.interface.kept(inputs, keywords):
             got = self.run_arrays(arrays)
         limits = (tolerance_of(a.dtype, self.autocast) for a in expected)
-        places = [p for p in self.interface.output_leaves if isinstance(p, int)]
+        places = self.interface.output_places()
         named = zip(self.interface.output_names(), places, expected, limits, strict=True)
         outputs = tuple(difference(n, got[p], e, limit) for n, p, e, limit in named)
         if not per_op:
@@ -223,6 +219,12 @@ class Compiled:
         return Comparison(
             outputs, compare_operations(self.graph, bound, self.target, self.autocast)
         )
+
+    def agreement(self, outputs: Any, *inputs: Any, **keywords: Any) -> dict[str, float]:
+        """Largest difference and cosine of outputs that a call returned with the framework's."""
+        with self.interface.kept(inputs, keywords):
+            expected = self.interface.results(self.interface.eager(inputs, keywords))
+            return agreement(expected, self.interface.results(outputs))
 
     def timeline(self) -> Timeline:
         """Every instruction and transfer as spans on the tracks of its engine."""
@@ -243,7 +245,7 @@ class Compiled:
 
 
 def compile(
-    module: Any,
+    model: Any,
     example_inputs: Any = (),
     example_keywords: Mapping[str, Any] | None = None,
     *,
@@ -254,7 +256,9 @@ def compile(
     mesh: Mapping[str, int] | None = None,
     kernels: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Compiled:
-    """Compile a ``torch.nn.Module`` in eval mode, or an exported program, at its inputs' shapes.
+    """Compile a model of any framework at the shapes of its example inputs.
+
+    ``model``: a ``torch.nn.Module`` in eval mode or an exported program.
 
     ``example_inputs``: a tuple or list of positional inputs, a mapping of keyword inputs, or one
     tensor. ``numerics``: ``instruction`` runs every instruction of the program, ``graph`` the NumPy
@@ -268,11 +272,9 @@ def compile(
     check_modes(numerics, autocast, autocast_dtype)
     ranks = _ranks(mesh)
     inputs, keywords = split_example(example_inputs, example_keywords)
-    imported = torch_frontend.import_module(module, inputs, keywords)
+    imported = import_any(model, inputs, keywords)
     own = registered(kernels or {})
-    return Compiled(
-        imported, chip.name, autocast, autocast_dtype, numerics, own, runnable(module), ranks
-    )
+    return Compiled(imported, chip.name, autocast, autocast_dtype, numerics, own, ranks)
 
 
 def _ranks(mesh: Mapping[str, Any] | None) -> int:

@@ -14,7 +14,8 @@ from tenzing.compiler import reference
 from tenzing.compiler.artifact import check_modes, split_example
 from tenzing.compiler.execution import run_graph
 from tenzing.compiler.frontends import torch_training
-from tenzing.compiler.frontends.torch_interface import check_type, flat_tensors
+from tenzing.compiler.frontends.interface import check_type
+from tenzing.compiler.frontends.torch_interface import flat_tensors
 from tenzing.compiler.frontends.torch_values import from_numpy, to_numpy
 from tenzing.compiler.graph import Array, Graph
 from tenzing.compiler.lowering import Progress

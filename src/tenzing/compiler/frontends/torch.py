@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 
 from tenzing.compiler.frontends.aten import Translator
+from tenzing.compiler.frontends.interface import Imported, check_integers
 from tenzing.compiler.frontends.torch_control import CONTROL
 from tenzing.compiler.frontends.torch_export import export, quiet
-from tenzing.compiler.frontends.torch_interface import Fixed, Interface
+from tenzing.compiler.frontends.torch_interface import Fixed, TorchInterface, runnable
 from tenzing.compiler.frontends.torch_kernel import KERNEL_NAMESPACE, kernel_call
 from tenzing.compiler.frontends.torch_values import (
-    check_integers,
     from_numpy,
     numpy_dtype,
     require_torch,
@@ -46,17 +47,17 @@ KEPT_WHOLE: Final = (
     "_upsample_bilinear2d_aa.vec",
     "_upsample_bicubic2d_aa.vec",
 )
+MODULE: Final = "torch.nn.modules.module.Module"
+EXPORTED: Final = "torch.export.exported_program.ExportedProgram"
 NUMBERS_OF_DATA: Final = ("aten._local_scalar_dense.default", "aten.item.default")
 FOLDED_ELEMENTS: Final = 64  # literal tensors up to this size are part of the graph
 FRAME: Final = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
 
 
-class Imported(NamedTuple):
-    """A graph, the arrays of its parameters by name, and how the module is called."""
-
-    graph: Graph
-    weights: dict[str, Array]
-    interface: Interface
+def accepts(model: Any) -> bool:
+    """Whether a model is PyTorch's: a module or an exported program."""
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(model).__mro__}
+    return bool(kinds & {MODULE, EXPORTED})
 
 
 def import_module(
@@ -72,7 +73,9 @@ def import_module(
     cannot be traced.
     """
     program = export(module, example_inputs, example_keywords or {})
-    return import_exported(program, name=name or type(module).__name__)
+    graph, weights, interface = import_exported(program, name=name or type(module).__name__)
+    assert isinstance(interface, TorchInterface)
+    return Imported(graph, weights, replace(interface, module=runnable(module)))
 
 
 def import_exported(program: Any, *, name: str = "model") -> Imported:
@@ -220,7 +223,7 @@ class _ProgramReader(GraphReader):
         aliases = [Alias(len(outputs) + i, self.named[t].name) for i, (_, t) in enumerate(written)]
         graph = self.builder.build([*outputs, *(value for value, _ in written)], aliases)
         spec = self.program.call_spec
-        interface = Interface(
+        interface = TorchInterface(
             spec.in_spec, tuple(self.leaves), spec.out_spec, tuple(output_leaves),
             self._state(written),
         )  # fmt: skip
@@ -333,6 +336,6 @@ def _module_path(node: Any) -> str:
 
 
 __all__ = [
-    "GraphReader", "Imported", "from_numpy", "import_exported", "import_module", "numpy_dtype",
+    "GraphReader", "from_numpy", "import_exported", "import_module", "numpy_dtype",
     "require_torch", "tensor_type", "to_numpy",
 ]  # fmt: skip

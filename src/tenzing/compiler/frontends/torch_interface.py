@@ -7,12 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tenzing.compiler.frontends.torch_values import (
-    check_integers,
-    from_numpy,
-    require_torch,
-    to_numpy,
-)
+from tenzing.compiler.frontends.interface import Interface, check_integers, check_type
+from tenzing.compiler.frontends.torch_values import from_numpy, require_torch, to_numpy
 from tenzing.compiler.graph import Array, Value
 from tenzing.errors import UsageError
 
@@ -25,12 +21,13 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Interface:
+class TorchInterface(Interface):
     """How a module is called.
 
     ``input_leaves`` and ``output_leaves`` follow the leaves of ``input_tree`` (arguments, keywords)
     and ``output_tree``: a graph input, the number of a graph output, or a fixed value. ``state``
-    holds the module's own buffers that a call writes, by parameter name.
+    holds the module's own buffers that a call writes, by parameter name. ``module`` is what
+    PyTorch runs.
     """
 
     input_tree: Any
@@ -38,6 +35,7 @@ class Interface:
     output_tree: Any
     output_leaves: tuple[int | Fixed, ...]
     state: Mapping[str, Any] = field(default_factory=dict)
+    module: Any = field(default=None, repr=False, compare=False)
 
     def flat(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Any]:
         """The leaves of a call in order; UsageError when it is nested in another way."""
@@ -86,11 +84,22 @@ class Interface:
         ]
         return torch.utils._pytree.tree_unflatten(leaves, self.output_tree)
 
-    def flat_outputs(self, outputs: Any) -> list[Any]:
-        """The leaves of nested outputs, the framework's own or ours, that are graph outputs."""
+    def results(self, outputs: Any) -> list[Array]:
+        """Arrays of the nested outputs that are tensors of the graph."""
         leaves, _ = require_torch().utils._pytree.tree_flatten(outputs)
         pairs = zip(leaves, self.output_leaves, strict=True)
-        return [leaf for leaf, place in pairs if not isinstance(place, Fixed)]
+        return [to_numpy(leaf) for leaf, place in pairs if not isinstance(place, Fixed)]
+
+    def output_places(self) -> list[int]:
+        """Which output of the graph each of the results is."""
+        return [place for place in self.output_leaves if isinstance(place, int)]
+
+    def eager(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """What PyTorch itself returns."""
+        if self.module is None:
+            return super().eager(arguments, keywords)
+        with require_torch().no_grad():
+            return self.module(*arguments, **keywords)
 
     def output_names(self) -> list[str]:
         """A name for each output tensor: its path through the nested outputs."""
@@ -138,16 +147,6 @@ class Interface:
                 places[name].copy_(from_numpy(array).reshape(places[name].shape))
 
 
-def check_type(array: Array, value: Value) -> None:
-    """Raise UsageError unless an array has the shape and dtype of the input it is for."""
-    if array.shape != value.shape or array.dtype != value.dtype:
-        raise UsageError(
-            f"input {value.name} has another shape or dtype than it was compiled for",
-            got=f"{array.dtype.name}{list(array.shape)}", allowed=str(value.type),
-            next_step="pad to the compiled shape (a bucket) or compile for this one",
-        )  # fmt: skip
-
-
 def _checked(leaf: Any, value: Value) -> Array:
     if not isinstance(leaf, require_torch().Tensor):
         raise UsageError(
@@ -172,10 +171,4 @@ def runnable(module: Any) -> Any:
     return module.module() if exported else module
 
 
-def run_eager(module: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
-    """The module's own nested outputs."""
-    with require_torch().no_grad():
-        return module(*arguments, **keywords)
-
-
-__all__ = ["Fixed", "Interface", "check_type", "flat_tensors", "run_eager", "runnable"]
+__all__ = ["Fixed", "TorchInterface", "flat_tensors", "runnable"]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from tenzing.compiler.graph import Array, TensorType
 from tenzing.errors import UnsupportedOp, UsageError
-
-INT32: Final = np.iinfo(np.int32)
-UINT32: Final = np.iinfo(np.uint32)
-NARROWED: Final = {"int64": INT32, "uint64": UINT32}  # integers that the chip holds in 32 bits
 
 
 def require_torch() -> Any:
@@ -86,20 +82,4 @@ def _has_hint(size: Any) -> bool:
     return isinstance(size, int) or getattr(getattr(size, "node", None), "hint", None) is not None
 
 
-def check_integers(name: str, array: Array) -> None:
-    """Raise UsageError when a 64-bit integer does not fit the 32 bits that the chip gives it."""
-    limits = NARROWED.get(array.dtype.name)
-    if limits is None or not array.size:
-        return
-    low, high = int(array.min()), int(array.max())
-    if low < limits.min or high > limits.max:
-        raise UsageError(
-            f"{name} holds {array.dtype.name} values that do not fit the chip's 32-bit integers",
-            got=f"{low} to {high}", allowed=f"{limits.min} to {limits.max}",
-            next_step="keep such numbers outside the compiled module",
-        )  # fmt: skip
-
-
-__all__ = [
-    "check_integers", "from_numpy", "numpy_dtype", "require_torch", "tensor_type", "to_numpy",
-]  # fmt: skip
+__all__ = ["from_numpy", "numpy_dtype", "require_torch", "tensor_type", "to_numpy"]

@@ -1,0 +1,203 @@
+"""What every frontend hands over: a graph, its weights, and how the model is called."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from tenzing.compiler.graph import Array, Graph, Value
+from tenzing.errors import UsageError
+
+INT32: Final = np.iinfo(np.int32)
+UINT32: Final = np.iinfo(np.uint32)
+NARROWED: Final = {"int64": INT32, "uint64": UINT32}  # integers that the chip holds in 32 bits
+
+
+class Interface(ABC):
+    """How a model is called in its framework's own terms: nested values in, nested values out.
+
+    State is what the model itself keeps and a call writes, such as a KV cache among its buffers.
+    """
+
+    @abstractmethod
+    def arrays(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Array]:
+        """Arrays of the graph's inputs in order; UsageError names the input that does not fit."""
+
+    @abstractmethod
+    def outputs(self, arrays: Sequence[Array]) -> Any:
+        """What the model returns, made of the graph's outputs."""
+
+    @abstractmethod
+    def results(self, outputs: Any) -> list[Array]:
+        """The arrays inside what a call returned, the framework's own or ours."""
+
+    @abstractmethod
+    def output_names(self) -> list[str]:
+        """A name for each of :meth:`results`."""
+
+    @abstractmethod
+    def output_places(self) -> list[int]:
+        """Which output of the graph each of :meth:`results` is."""
+
+    def eager(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """What the framework itself returns; UsageError when there is no framework behind it."""
+        raise UsageError("this compiled model has no framework to compare with",
+                         next_step="compile the model itself with tenzing.compile")  # fmt: skip
+
+    def read_state(self) -> dict[str, Array]:
+        """What the model's written state holds now, by parameter name."""
+        return {}
+
+    def write(
+        self, new: Mapping[str, Array], arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> None:
+        """Give state and written inputs of a call their new contents."""
+        if new:
+            raise UsageError("this frontend cannot write state", got=sorted(new))
+
+    @contextmanager
+    def kept(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Iterator[None]:
+        """Afterwards state and inputs hold what they held before."""
+        yield
+
+
+class Imported(NamedTuple):
+    """A graph, the arrays of its parameters by name, and how the model is called.
+
+    A parameter without an array can be timed but not run.
+    """
+
+    graph: Graph
+    weights: dict[str, Array]
+    interface: Interface
+
+
+@dataclass(frozen=True)
+class ArrayInterface(Interface):
+    """NumPy arrays in, by position or name, and NumPy arrays out: one, or a tuple of several.
+
+    ``reference`` runs the original on arrays and gives one array per output.
+    """
+
+    inputs: tuple[Value, ...]
+    names: tuple[str, ...]
+    reference: Callable[[Sequence[Array]], Sequence[Array]] | None = None
+    state: dict[str, Array] = field(default_factory=dict)
+
+    def arrays(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Array]:
+        """See the class."""
+        order = [value.name for value in self.inputs]
+        given = dict(zip(order, arguments, strict=False))
+        twice = sorted(given.keys() & keywords.keys())
+        found = {**given, **keywords}
+        if len(arguments) > len(order) or twice or sorted(found) != sorted(order):
+            named = ", ".join(sorted(keywords)) or "none"
+            raise UsageError(
+                "inputs differ from the compiled ones",
+                got=f"{len(arguments)} by position, {named} by name",
+                allowed=", ".join(str(v) for v in self.inputs) or "no inputs",
+            )  # fmt: skip
+        return [checked_array(found[value.name], value) for value in self.inputs]
+
+    def outputs(self, arrays: Sequence[Array]) -> Any:
+        """See the class."""
+        seen = tuple(arrays[: len(self.names)])
+        return seen[0] if len(seen) == 1 else seen
+
+    def results(self, outputs: Any) -> list[Array]:
+        """See the class."""
+        several = isinstance(outputs, tuple | list)
+        return [np.asarray(a) for a in (outputs if several else (outputs,))]
+
+    def output_names(self) -> list[str]:
+        """See the class."""
+        return list(self.names)
+
+    def output_places(self) -> list[int]:
+        """See the class."""
+        return list(range(len(self.names)))
+
+    def eager(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """See the class."""
+        if self.reference is None:
+            return super().eager(arguments, keywords)
+        return tuple(self.reference(self.arrays(arguments, keywords)))
+
+    def read_state(self) -> dict[str, Array]:
+        """See the class."""
+        return dict(self.state)
+
+    def write(
+        self, new: Mapping[str, Array], arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> None:
+        """State is replaced; an input that the model writes is written where it is."""
+        order = [value.name for value in self.inputs]
+        given = {**dict(zip(order, arguments, strict=False)), **keywords}
+        for name, array in new.items():
+            if name not in given:
+                self.state[name] = array
+            elif isinstance(given[name], np.ndarray) and given[name].flags.writeable:
+                given[name][...] = array.reshape(given[name].shape)
+            else:
+                raise UsageError(f"the model writes input {name}, which cannot be written",
+                                 got=type(given[name]).__name__,
+                                 allowed="a writeable NumPy array")  # fmt: skip
+
+    @contextmanager
+    def kept(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Iterator[None]:
+        """See the class."""
+        before = {name: array.copy() for name, array in self.state.items()}
+        try:
+            yield
+        finally:
+            self.state.update(before)
+
+
+def checked_array(given: Any, value: Value) -> Array:
+    """``given`` as the array of a graph input; Python's numbers and lists take its dtype."""
+    if not isinstance(given, np.ndarray | np.generic):
+        try:
+            given = np.asarray(given, value.dtype)
+        except (TypeError, ValueError, OverflowError):
+            raise UsageError(
+                f"input {value.name} is no array", got=type(given).__name__,
+                allowed=str(value.type),
+            ) from None  # fmt: skip
+    array = np.asarray(given)
+    check_type(array, value)
+    check_integers(f"input {value.name}", array)
+    return array
+
+
+def check_type(array: Array, value: Value) -> None:
+    """Raise UsageError unless an array has the shape and dtype of the input it is for."""
+    if array.shape != value.shape or array.dtype != value.dtype:
+        raise UsageError(
+            f"input {value.name} has another shape or dtype than it was compiled for",
+            got=f"{array.dtype.name}{list(array.shape)}", allowed=str(value.type),
+            next_step="pad to the compiled shape (a bucket) or compile for this one",
+        )  # fmt: skip
+
+
+def check_integers(name: str, array: Array) -> None:
+    """Raise UsageError when a 64-bit integer does not fit the 32 bits that the chip gives it."""
+    limits = NARROWED.get(array.dtype.name)
+    if limits is None or not array.size:
+        return
+    low, high = int(array.min()), int(array.max())
+    if low < limits.min or high > limits.max:
+        raise UsageError(
+            f"{name} holds {array.dtype.name} values that do not fit the chip's 32-bit integers",
+            got=f"{low} to {high}", allowed=f"{limits.min} to {limits.max}",
+            next_step="keep such numbers outside the compiled module",
+        )  # fmt: skip
+
+
+__all__ = [
+    "ArrayInterface", "Imported", "Interface", "check_integers", "check_type", "checked_array",
+]  # fmt: skip
