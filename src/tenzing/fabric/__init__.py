@@ -1,5 +1,6 @@
-"""What joins chips: how long collectives take between the ranks of one instance."""
+"""What joins chips: meshes of ranks, and how long collectives take between them."""
 
 from tenzing.fabric.collectives import Collective, collective_ps
+from tenzing.fabric.mesh import Mesh
 
-__all__ = ["Collective", "collective_ps"]
+__all__ = ["Collective", "Mesh", "collective_ps"]

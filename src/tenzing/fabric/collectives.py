@@ -10,13 +10,17 @@ from tenzing.errors import UsageError
 from tenzing.facts import Chip
 from tenzing.units import bytes_to_ps, ns_to_ps
 
-KINDS: Final = ("all_reduce", "all_gather", "reduce_scatter")
+KINDS: Final = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all",
+                "collective_permute")  # fmt: skip
 RING_SHARE: Final = 2  # two rings at once: a step reaches both neighbours
 
 
 @dataclass(frozen=True)
 class Collective:
-    """One collective: ``nbytes`` is the whole buffer, that of all ranks together."""
+    """One collective: ``nbytes`` is the whole buffer of a rank, before or after.
+
+    It is the larger of what a rank gives and what it gets.
+    """
 
     kind: str
     nbytes: int
@@ -25,6 +29,8 @@ class Collective:
     @property
     def sent_bytes(self) -> int:
         """What each rank sends, by a bandwidth-optimal algorithm."""
+        if self.kind == "collective_permute":
+            return self.nbytes
         part = self.nbytes * (self.ranks - 1) // self.ranks
         return 2 * part if self.kind == "all_reduce" else part
 
@@ -35,7 +41,9 @@ class Collective:
         return "rdh" if self.nbytes <= chip.integer("collective.rdh_max_bytes") else "ring"
 
     def steps(self, chip: Chip) -> int:
-        """Hops one after another."""
+        """Hops one after another; a permutation sends everything straight to its target."""
+        if self.kind == "collective_permute":
+            return 1
         passes = 2 if self.kind == "all_reduce" else 1
         hops = {
             "mesh": 1,

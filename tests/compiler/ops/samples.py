@@ -108,9 +108,15 @@ def _experts() -> list[Sample]:
         (ops.ExpertOrder(3, 16, 2), (chosen,)),
         (ops.TakeRows(), (x, slots)),
         (ops.ExpertBlocks(), (rows, stack, owners)),
-        (ops.AllReduce("tp", 1), (x,)),
-        (ops.AllGather("tp", 3, 1), (x,)),
-        (ops.ReduceScatter("tp", 1, 0), (x,)),
+        (ops.AllReduce(("tp",), 1), (x,)),
+        (ops.AllReduce(("tp",), 4, "max"), (x,)),
+        (ops.AllGather(("tp",), 3, 1), (x,)),
+        (ops.ReduceScatter(("tp",), 1, 0), (x,)),
+        (ops.ReduceScatter(("tp",), 2, 0, "min"), (x,)),
+        (ops.AllToAll(("tp",), 3, 0, 1), (x,)),
+        (ops.CollectivePermute(("tp",), 3, ((0, 1), (1, 2), (2, 0))), (x,)),
+        (ops.CollectivePermute(("tp", "ep"), 3, ((0, 1),)), (x,)),
+        (ops.AxisIndex(("tp",), 4), ()),
         (ops.LinearScan(), (x, x + 1, x[:, 0].copy())),
     ]
 

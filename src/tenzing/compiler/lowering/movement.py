@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from tenzing.compiler.graph import Node
-from tenzing.compiler.lowering.registry import copied, dense, device_dtype, lowers
+from tenzing.compiler.lowering.registry import constant, copied, dense, device_dtype, lowers
 from tenzing.kernels.fill import filled, ramp
 from tenzing.nki import NkiTensor
 from tenzing.nki import isa as nisa
-from tenzing.nki import language as nl
-from tenzing.nki.tensor import new_tensor
 
 
 @lowers("reshape")
@@ -39,12 +35,7 @@ def _broadcast(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
 
 @lowers("constant")
 def _constant(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
-    value = node.output
-    array = node.op.array  # type: ignore[attr-defined]
-    contents = np.ascontiguousarray(array.reshape(value.shape or (1,)))
-    dtype = device_dtype(value.dtype)
-    return [new_tensor(contents.shape, dtype, nl.hbm, name="constant", origin="constant",
-                       contents=contents.astype(dtype))]  # fmt: skip
+    return [constant(node.op.array)]  # type: ignore[attr-defined]
 
 
 @lowers("concatenate")

@@ -13,6 +13,7 @@ from tenzing.errors import UnsupportedOp
 from tenzing.nki import NkiTensor
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
+from tenzing.nki.tensor import new_tensor
 
 Rule = Callable[[Node, list[NkiTensor]], list[NkiTensor]]
 
@@ -65,6 +66,14 @@ def device_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def dense(shape: tuple[int, ...], dtype: Any) -> NkiTensor:
     """A new HBM tensor."""
     return nl.ndarray(shape or (1,), dtype=device_dtype(np.dtype(dtype)), buffer=nl.hbm)
+
+
+def constant(array: Array) -> NkiTensor:
+    """HBM that holds ``array`` before the program starts."""
+    contents = np.ascontiguousarray(array.reshape(array.shape or (1,)))
+    dtype = device_dtype(array.dtype)
+    return new_tensor(contents.shape, dtype, nl.hbm, name="constant", origin="constant",
+                      contents=contents.astype(dtype))  # fmt: skip
 
 
 def copied(x: NkiTensor) -> NkiTensor:

@@ -4,7 +4,15 @@ from tenzing.compiler.graph import OPS, Op
 from tenzing.compiler.ops.activation import Activation, Erf, Gelu, Relu, Silu, Softplus, splat_like
 from tenzing.compiler.ops.attention import Attention, AttentionShape
 from tenzing.compiler.ops.bits import ShiftLeft, ShiftRightArithmetic, ShiftRightLogical
-from tenzing.compiler.ops.collective import AllGather, AllReduce, CollectiveOp, ReduceScatter
+from tenzing.compiler.ops.collective import (
+    AllGather,
+    AllReduce,
+    AllToAll,
+    AxisIndex,
+    CollectiveOp,
+    CollectivePermute,
+    ReduceScatter,
+)
 from tenzing.compiler.ops.contraction import EPILOGUES, DotGeneral, GatedLinear, Linear
 from tenzing.compiler.ops.control import Call, Case, KernelCall, While, register_kernel
 from tenzing.compiler.ops.elementwise import (
@@ -93,17 +101,20 @@ __all__ = [
     "Add",
     "AllGather",
     "AllReduce",
+    "AllToAll",
     "And",
     "ArgMax",
     "Atan2",
     "Attention",
     "AttentionShape",
+    "AxisIndex",
     "BroadcastInDim",
     "Call",
     "Case",
     "Ceil",
     "Clamp",
     "CollectiveOp",
+    "CollectivePermute",
     "Compare",
     "Concatenate",
     "Constant",

@@ -10,6 +10,7 @@ from tenzing.compiler.graph import Graph, GraphBuilder, Node, Op, Value, rewrite
 from tenzing.compiler.ops import (
     Add,
     BroadcastInDim,
+    CollectiveOp,
     Concatenate,
     Constant,
     Convert,
@@ -100,7 +101,8 @@ class FoldConstants(Pass):
         return rewrite(graph, rule)
 
     def _fold(self, node: Node, inputs: list[Constant]) -> Constant | None:
-        if len(node.outputs) != 1 or isinstance(node.op, Fused):
+        # what ranks make of equal constants differs from rank to rank
+        if len(node.outputs) != 1 or isinstance(node.op, Fused | CollectiveOp):
             return None
         output = node.outputs[0]
         if inputs and all(constant.is_splat for constant in inputs):

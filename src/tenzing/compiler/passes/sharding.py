@@ -41,6 +41,7 @@ from tenzing.compiler.ops import (
 from tenzing.errors import UsageError
 
 AXIS: Final = "tp"
+AXES: Final = (AXIS,)
 HEAD_DIM: Final = 1  # of queries, keys and caches [batch, heads, length, width]
 COLUMN: Final = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "gate_up_proj", "qkv_proj",
                  "query", "key", "value", "fc1", "c_fc", "c_attn", "intermediate.dense",
@@ -182,7 +183,7 @@ class _Sharder:
             return value
         if split.parts != self.ranks or len(split.sections) > 1:
             raise self._refused(value, "cannot be gathered from shared parts")
-        return self.builder.add(AllGather(AXIS, self.ranks, split.dim), value)
+        return self.builder.add(AllGather(AXES, self.ranks, split.dim), value)
 
     # -- nodes --------------------------------------------------------------------------------
 
@@ -312,7 +313,7 @@ class _Sharder:
                 raise self._refused(weight, f"would sum {split.parts} shared parts")
             cut = self._kernel(weight, Split(rows, split.parts, split.sections))
             bare = self.builder.add(replace(op, activation=""), x, cut)
-            total = self.builder.add(AllReduce(AXIS, self.ranks), bare)
+            total = self.builder.add(AllReduce(AXES, self.ranks), bare)
             return self._set(node, (self._finished(op, node, total),), None)
         parts = self._column_parts(weight, columns)
         if parts is None or weight not in self.graph.parameters:
@@ -384,7 +385,7 @@ class _Sharder:
         rows, columns = (2, 1) if op.weight == "nk" else (1, 2)
         if split is not None and split.dim == 1:
             cut = self._kernel(weight, Split(rows, split.parts, split.sections))
-            total = self.builder.add(AllReduce(AXIS, self.ranks),
+            total = self.builder.add(AllReduce(AXES, self.ranks),
                                      self.builder.add(op, x, cut, index))  # fmt: skip
             return self._set(node, (total,), None)
         sections = self._sections(node.outputs[0])
