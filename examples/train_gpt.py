@@ -102,6 +102,8 @@ def main() -> None:
     parser.add_argument("--target", default="trn2")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.steps < 1:
+        parser.error(f"--steps is {options.steps}; train for 1 step or more")
     result = train(options.steps, options.target)
     if options.json:
         print(json.dumps(result))

@@ -149,7 +149,7 @@ def test_integers_beyond_the_chip_are_refused() -> None:
 
 
 def test_what_is_no_module_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"no model that can be compiled; got function; allowed: a torch.nn.Module"):
+    with pytest.raises(UsageError, match=r"can be compiled; got function; allowed: a torch.nn.Mod"):
         tenzing.compile(lambda x: x, (torch.ones(2),))
 
 

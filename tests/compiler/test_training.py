@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tenzing import compiler
@@ -96,6 +97,48 @@ def test_steps_follow_torch(name: str) -> None:
     for (path, mine), theirs in zip(module.state_dict().items(), twin.state_dict().values(),
                                     strict=True):  # fmt: skip
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5, msg=path)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_goes_on_where_it_was(name: str) -> None:
+    module = Mlp().train()
+    optimizer = OPTIMIZERS[name](module.parameters())
+    for number in range(3):
+        optimizer.zero_grad()
+        module(*batch(number)).backward()
+        optimizer.step()
+    step = compiler.compile_training(module, batch(0), optimizer=optimizer, numerics="graph")
+    optimizer.zero_grad()
+    module(*batch(3)).backward()
+    optimizer.step()
+    step(*batch(3))
+    for path, theirs in module.named_parameters():
+        mine = torch.from_numpy(step.state[path])
+        torch.testing.assert_close(mine, theirs.detach(), rtol=1e-4, atol=1e-5, msg=path)
+
+
+def test_an_optimizer_over_a_part_of_the_module_is_refused() -> None:
+    module = Mlp().eval()
+    part = torch.optim.AdamW(module.layers[0].parameters())
+    with pytest.raises(UsageError, match="other parameters than the module trains"):
+        compiler.compile_training(module, batch(0), optimizer=part)
+    for layer in list(module.layers)[1:]:
+        layer.requires_grad_(False)
+    step = compiler.compile_training(module, batch(0), optimizer=part, numerics="graph")
+    assert set(step.gradients(*batch(0))) == {"layers.0.weight"}
+    whole = torch.optim.AdamW(module.parameters())
+    assert compiler.compile_training(module, batch(0), optimizer=whole).steps_done == 0
+
+
+def test_parameters_that_the_loss_does_not_reach_stay() -> None:
+    module = Mlp().train()
+    module.spare = torch.nn.Linear(3, 3)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.1, weight_decay=0.5)
+    step = compiler.compile_training(module, batch(0), optimizer=optimizer)
+    step(*batch(0))
+    before = module.spare.weight.detach().numpy()
+    np.testing.assert_array_equal(step.state["spare.weight"], before)
+    assert not np.array_equal(step.state["layers.3.bias"], module.layers[3].bias.detach().numpy())
 
 
 def test_frozen_parameters_stay() -> None:

@@ -39,7 +39,9 @@ def test_the_second_call_reads_the_first(folder: Path) -> None:
     assert len(entries(folder)) == 3
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"of": "another", "value": 5}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"of": "another", "value": 5}', "\x00\xff", "[" * 100_000]
+)
 def test_broken_and_foreign_entries_are_computed_again(folder: Path, damage: str) -> None:
     count = Counter()
     store.cached("kind", {"a": 1}, count)
@@ -75,6 +77,37 @@ def test_without_a_folder_everything_is_computed(
     blocked.write_text("not a folder")
     monkeypatch.setenv(store.FOLDER, str(blocked))
     assert store.cached("k", {}, count) == {"answer": 3}
+
+
+def test_the_first_answer_is_what_later_ones_read(folder: Path) -> None:
+    first = store.cached("kind", {}, lambda: {"pair": (1, 2)})
+    assert first == store.cached("kind", {}, Counter()) == {"pair": [1, 2]}
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv(store.FOLDER, raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert store.cache_folder() is None
+
+
+def test_a_failed_write_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> Path:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert store.cached("kind", {}, Counter()) == {"answer": 1}
+    assert list((folder / "kind").iterdir()) == []
+
+
+def test_the_oldest_entries_make_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "LIMIT_ENTRIES", 8)
+    for number in range(20):
+        store.cached("kind", {"n": number}, Counter())
+    assert 4 <= len(entries(folder)) <= 8
 
 
 def test_clear(folder: Path) -> None:

@@ -141,16 +141,21 @@ def compile_training(
     """Compile loss, all gradients and the optimizer's update of a module as one program.
 
     ``loss``: a function of what the module returns; without it the module returns its loss.
-    ``optimizer``: "adamw", "sgd" or a ``torch.optim`` AdamW or SGD. With ``autocast="matmult"``
+    ``optimizer``: "adamw", "sgd" or a ``torch.optim`` AdamW or SGD, whose state is taken
+    over. With ``autocast="matmult"``
     matrices multiply in ``autocast_dtype`` while weights, gradients and sums stay float32.
     """
     chip = facts.chip(target)
     check_modes(numerics, autocast, autocast_dtype)
     inputs, keywords = split_example(example_inputs, example_keywords)
     rule = torch_training.rule_of(optimizer)
+    steps_done, slots = torch_training.resumed(optimizer, module)
     traced = torch_training.import_training(module, inputs, keywords, loss, rule)
     frozen = {n: to_numpy(p).copy() for n, p in module.named_parameters() if not p.requires_grad}
-    return Training(traced, chip.name, numerics, autocast, autocast_dtype, frozen=frozen)
+    if slots is not None:
+        names = [name for name in traced.state if ".slot" in name]
+        traced.state.update(zip(names, slots, strict=True))
+    return Training(traced, chip.name, numerics, autocast, autocast_dtype, steps_done, frozen)
 
 
 __all__ = ["Training", "compile_training"]

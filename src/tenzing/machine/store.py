@@ -16,6 +16,7 @@ import tenzing
 FOLDER: Final = "TENZING_CACHE"  # a folder, or "off"
 OFF: Final = ("off", "0", "no")
 FORMAT: Final = 1
+LIMIT_ENTRIES: Final = 4096  # of one kind; an entry is a few kilobytes
 
 
 def cached(kind: str, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
@@ -33,9 +34,9 @@ def cached(kind: str, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any
     found = _read(path, text)
     if found is not None:
         return found["value"]
-    value = compute()
-    _write(path, {"of": text, "value": value})
-    return value
+    entry = json.dumps({"of": text, "value": compute()})
+    _write(path, entry)
+    return json.loads(entry)["value"]  # what the next call will read, tuples as lists
 
 
 def cache_folder() -> Path | None:
@@ -46,7 +47,10 @@ def cache_folder() -> Path | None:
     if named:
         return Path(named)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "tenzing"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "tenzing"
+    except RuntimeError:  # a user without a home folder
+        return None
 
 
 def clear() -> int:
@@ -72,22 +76,34 @@ def source_digest() -> str:
 def _read(path: Path, text: str) -> dict[str, Any] | None:
     try:
         entry = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     whole = isinstance(entry, dict) and entry.get("of") == text and "value" in entry
     return entry if whole else None
 
 
-def _write(path: Path, entry: Mapping[str, Any]) -> None:
+def _write(path: Path, entry: str) -> None:
     """Whole or not at all: a reader never sees half an entry."""
+    part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        part = Path(name)
         with os.fdopen(handle, "w") as file:
-            json.dump(entry, file)
-        Path(name).replace(path)
+            file.write(entry)
+        part.replace(path)
+        _prune(path.parent)
     except OSError:
-        return
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def _prune(folder: Path) -> None:
+    """Past the limit the oldest entries go, a quarter at a time so that this is rare."""
+    files = [(entry.stat().st_mtime, entry.path) for entry in os.scandir(folder)]
+    if len(files) > LIMIT_ENTRIES:
+        for _, name in sorted(files)[: len(files) // 4]:
+            Path(name).unlink(missing_ok=True)
 
 
 __all__ = ["cache_folder", "cached", "clear", "source_digest"]

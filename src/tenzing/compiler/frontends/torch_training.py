@@ -9,11 +9,13 @@ from typing import Any, Final
 from tenzing.compiler.frontends.torch import GraphReader, math_attention
 from tenzing.compiler.frontends.torch_export import quiet, static_experts, trace_error, traced
 from tenzing.compiler.frontends.torch_values import require_torch, tensor_type, to_numpy
-from tenzing.compiler.graph import Alias, Array, Graph
+from tenzing.compiler.graph import Alias, Array, Graph, Value
+from tenzing.compiler.ops import Constant
 from tenzing.compiler.verify import verify
 from tenzing.errors import TenzingError, UsageError
 
 Loss = Callable[..., Any]
+SLOTS: Final = {"AdamW": ("exp_avg", "exp_avg_sq"), "SGD": ("momentum_buffer",)}
 SCHEDULE: Final = ("keep", "rate", "root")  # what the host tells each step, see Rule
 
 
@@ -64,7 +66,7 @@ class Rule:
 
 
 def rule_of(optimizer: Any) -> Rule:
-    """The rule of a ``torch.optim`` instance or class, a Rule, or a name ("adamw", "sgd").
+    """The rule of a ``torch.optim`` instance, a Rule, or a name ("adamw", "sgd").
 
     Raises UsageError for an optimizer without a rule, or with options that the rule lacks.
     """
@@ -87,6 +89,35 @@ def rule_of(optimizer: Any) -> Rule:
     if name == "SGD":
         return Rule("sgd", common[0], weight_decay=common[1], momentum=float(options["momentum"]))
     return Rule("adamw", common[0], tuple(options["betas"]), options["eps"], common[1])
+
+
+def resumed(optimizer: Any, module: Any) -> tuple[int, list[Array] | None]:
+    """Steps that an optimizer has done, and its slots in the order of the module's parameters.
+
+    Raises UsageError when it was built over other parameters than those the module trains.
+    """
+    groups = getattr(optimizer, "param_groups", None)
+    if groups is None:
+        return 0, None
+    held, every = groups[0]["params"], list(module.parameters())
+    trained = [p for p in every if p.requires_grad]
+    if [p.shape for p in held] == [p.shape for p in every]:  # frozen ones never get a gradient
+        held = [p for p, own in zip(held, every, strict=True) if own.requires_grad]
+    if [p.shape for p in held] != [p.shape for p in trained]:
+        raise UsageError(
+            "the optimizer holds other parameters than the module trains",
+            got=f"{len(held)} in the optimizer", allowed=f"the {len(trained)} with requires_grad",
+            next_step="build it over module.parameters(), and set requires_grad to False on those "
+            "that stay",
+        )  # fmt: skip
+    states = [optimizer.state.get(p) or {} for p in held]
+    if not any(states):
+        return 0, None
+    slots = SLOTS[type(optimizer).__name__]
+    torch = require_torch()
+    found = [state.get(slot, torch.zeros_like(p)) for p, state in zip(held, states, strict=True)
+             for slot in slots if slot in states[0]]  # fmt: skip
+    return max(int(state.get("step", 0)) for state in states), [to_numpy(t).copy() for t in found]
 
 
 @dataclass
@@ -249,6 +280,7 @@ class _Reader(GraphReader):
             self.known[node] = self.builder.input(name, kind.shape, kind.dtype)
         outputs = [self.known[node] for node in self.calls()]
         count, updated = len(step.params), len(outputs) - 1 - len(step.params)
+        self._leave_idle(step, outputs)
         # parameters, slots and buffers come first among the inputs, in the order of the results
         aliases = [Alias(1 + count + k, self.builder.inputs[k].name) for k in range(updated)]
         graph = verify(self.builder.build(outputs, aliases))
@@ -256,10 +288,21 @@ class _Reader(GraphReader):
         state = {v.name: a for v, a in zip(graph.inputs, arrays, strict=False)}
         return TrainingGraph(graph, tuple(step.params), tuple(step.buffers), step.rule, state)
 
+    def _leave_idle(self, step: _Step, outputs: list[Value]) -> None:
+        """A parameter that the loss does not reach has no gradient: PyTorch's step leaves it."""
+        count, slots, inputs = len(step.params), step.rule.slots, self.builder.inputs
+        for place, grad in enumerate(outputs[1 : 1 + count]):
+            maker = self.builder.maker(grad)
+            if maker is None or not isinstance(maker.op, Constant):
+                continue
+            outputs[1 + count + place] = inputs[place]
+            for slot in range(count + place * slots, count + (place + 1) * slots):
+                outputs[1 + count + slot] = inputs[slot]
+
     def _names(self, step: _Step) -> list[str]:
         slots = [f"{n}.slot{k}" for n in step.params for k in range(step.rule.slots)]
         user = [f"input{k}" for k in range(len(step.tensors))]
         return [*step.params, *slots, *step.buffers, *SCHEDULE, *step.frozen, *user]
 
 
-__all__ = ["SCHEDULE", "Rule", "TrainingGraph", "import_training", "rule_of"]
+__all__ = ["SCHEDULE", "Rule", "TrainingGraph", "import_training", "resumed", "rule_of"]
