@@ -19,6 +19,10 @@ from tenzing.errors import EXIT_REFUSED, TenzingError, UsageError
 EXIT_OK: Final = 0
 EXIT_BUG: Final = 70  # an error of ours, as sysexits calls it
 ALL_TARGETS: Final = "inf2,trn1,trn2,trn3"
+PATH_HELP: Final = (
+    "kernel.py (an NKI script), model.py:name (a model in Python), a model's file or folder, or "
+    "the name of a known model (llama-3.1-8b: time only)"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return EXIT_REFUSED
     options.script = script_words
+    options.size = dict(getattr(options, "size", ()))
     handler: Callable[[argparse.Namespace], int] = options.handler
     try:
         code = handler(options)
@@ -97,11 +102,22 @@ def _command(
 
 
 def _add_path(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", help="kernel.py (an NKI script) or model.py:name (a PyTorch model)")
+    parser.add_argument("path", help=PATH_HELP)
+    parser.add_argument(
+        "--size", metavar="NAME=N", type=_size, action="append", default=[],
+        help="for model files: batch=2, length=512 or cached=4096 (a decode step); repeat it",
+    )  # fmt: skip
     parser.add_argument(
         "--autocast", choices=("none", "matmult", "all"), default="none",
         help="for models: what runs in bf16 (default: none)",
     )  # fmt: skip
+
+
+def _size(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if not name or not number.isdigit() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=N with N a number above 0")
+    return name, int(number)
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
@@ -186,8 +202,8 @@ def _progress(options: argparse.Namespace) -> commands.Progress:
 def _show_graph(options: argparse.Namespace) -> int:
     """The graph after the passes, and the nodes that each pass left."""
     with _script_output(options):
-        compiled = commands.compile_file(
-            options.path, target=options.target, autocast=options.autocast,
+        compiled = commands.compile_path(
+            options.path, options.size, target=options.target, autocast=options.autocast,
             autocast_dtype=options.autocast_dtype, numerics=options.numerics,
         )  # fmt: skip
     shown: dict[str, Any] = {}
@@ -215,7 +231,8 @@ def _run(options: argparse.Namespace) -> int:
         result = commands.run(
             options.path, target=options.target, argv=options.script,
             autocast=options.autocast, autocast_dtype=options.autocast_dtype,
-            numerics=options.numerics, compared=compared, progress=_progress(options),
+            numerics=options.numerics, compared=compared, sizes=options.size,
+            progress=_progress(options),
         )  # fmt: skip
     if options.html:
         report.write_run_html(result, Path(options.html))
@@ -236,8 +253,9 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     with _script_output(options):
         result = commands.check(
-            options.path, target=options.target, argv=options.script, autocast=options.autocast
-        )
+            options.path, target=options.target, argv=options.script, autocast=options.autocast,
+            sizes=options.size,
+        )  # fmt: skip
     print(json.dumps(report.findings_json(result), indent=2) if options.json
           else report.findings_text(result))  # fmt: skip
     return EXIT_REFUSED if result.findings else EXIT_OK
@@ -247,7 +265,7 @@ def _profile(options: argparse.Namespace) -> int:
     with _script_output(options):
         result = commands.run(
             options.path, target=options.target, argv=options.script,
-            autocast=options.autocast, progress=_progress(options),
+            autocast=options.autocast, sizes=options.size, progress=_progress(options),
         )  # fmt: skip
     folder = Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -265,7 +283,7 @@ def _compare(options: argparse.Namespace) -> int:
     with _script_output(options):
         results = commands.compare(
             options.path, targets=targets, argv=options.script, autocast=options.autocast,
-            progress=_progress(options),
+            sizes=options.size, progress=_progress(options),
         )  # fmt: skip
     print(json.dumps(report.comparison_json(targets, results), indent=2) if options.json
           else report.comparison_text(targets, results))  # fmt: skip

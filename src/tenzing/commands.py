@@ -10,19 +10,48 @@ import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tenzing import compiler, facts, report
+from tenzing.compiler.timing import GraphTime
 from tenzing.errors import Finding, Loc, TenzingError, UsageError
 from tenzing.fleet import Bill, bill_for
 from tenzing.isa import Program
 from tenzing.machine import Analysis, Options, analyse
 from tenzing.nki import Launch, run_script, session
 from tenzing.nki.script import script_error
+from tenzing.timeline import Timeline
 
 Progress = Callable[[str], None]
+
+
+class TimeOnly(GraphTime):
+    """The time of a model without weights, as reports read it: no lines, waits or timeline."""
+
+    @property
+    def findings(self) -> list[Finding]:
+        """None: its programs are ours, and what does not fit is refused before."""
+        return []
+
+    @property
+    def dma_bytes(self) -> int:
+        """Traffic with HBM; what moves inside the chip is not kept."""
+        return self.hbm_read_bytes + self.hbm_write_bytes
+
+    def top_lines(self, count: int = 0) -> list[tuple[Loc, dict[str, int], int]]:
+        """None: repeated layers were not simulated."""
+        return []
+
+    def stalls_by_line(self, count: int = 0) -> list[tuple[Loc, int, dict[str, int]]]:
+        """None: repeated layers were not simulated."""
+        return []
+
+    def timeline(self) -> Timeline:
+        """Raises UsageError."""
+        raise UsageError("a model without weights has a time, but no timeline",
+                         next_step="give its folder with weights, or a model.py:name")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,12 +60,12 @@ class KernelResult:
 
     name: str
     target: str
-    analyses: tuple[Analysis, ...]
+    analyses: tuple[Analysis | TimeOnly, ...]
     where: str = ""
     items: int = 1
 
     @property
-    def slowest(self) -> Analysis:
+    def slowest(self) -> Analysis | TimeOnly:
         """The core that ends last; a launch takes as long as it does."""
         return max(self.analyses, key=lambda a: a.total_ps)
 
@@ -97,22 +126,26 @@ def run(
     numerics: str = "instruction",
     compared: str = "",
     values: bool = True,
+    sizes: Mapping[str, int] | None = None,
     progress: Progress = lambda _: None,
 ) -> RunResult:
-    """Run an NKI script (``kernel.py``) or compile and run a model (``model.py:net``).
+    """Run an NKI script (``kernel.py``), or compile and run a model.
+
+    A model is ``model.py:net``, a file or folder that a frontend reads, or the name of a known
+    model, which has a time but no values; ``sizes`` (batch, length, ...) fix what it leaves open.
 
     A model is checked against its framework on its example inputs; ``compared`` of "outputs" or
     "operations" says tensor by tensor how close it comes. Raises TenzingError with the user's
     source line when something is refused.
     """
     facts.chip(target)
-    file, attribute = split_path(path)
-    if attribute:
+    if not is_script(path):
         options = {
             "target": target, "autocast": autocast, "autocast_dtype": autocast_dtype,
             "numerics": numerics,
         }  # fmt: skip
-        return _run_model(file, attribute, options, compared, progress)
+        return _run_model(path, sizes or {}, options, compared, progress)
+    file, _ = split_path(path)
     result = RunResult(path, target)
 
     def launched(launch: Launch) -> None:
@@ -139,10 +172,11 @@ def analyse_program(name: str, program: Program, items: int = 1) -> KernelResult
 
 
 def check(
-    path: str, *, target: str = "trn2", argv: Sequence[str] = (), autocast: str = "none"
-) -> RunResult:
+    path: str, *, target: str = "trn2", argv: Sequence[str] = (), autocast: str = "none",
+    sizes: Mapping[str, int] | None = None,
+) -> RunResult:  # fmt: skip
     """Legality of every kernel a script launches, or of a model: findings instead of results."""
-    return run(path, target=target, argv=argv, autocast=autocast)
+    return run(path, target=target, argv=argv, autocast=autocast, sizes=sizes)
 
 
 def compare(
@@ -151,6 +185,7 @@ def compare(
     targets: Sequence[str],
     argv: Sequence[str] = (),
     autocast: str = "none",
+    sizes: Mapping[str, int] | None = None,
     progress: Progress = lambda _: None,
 ) -> list[RunResult | TenzingError]:
     """The same script or model on several chips; an error stands for a chip that refuses it."""
@@ -159,8 +194,9 @@ def compare(
         progress(f"running on {target}")
         try:
             results.append(
-                run(path, target=target, argv=argv, autocast=autocast, progress=progress)
-            )
+                run(path, target=target, argv=argv, autocast=autocast, sizes=sizes,
+                    progress=progress)
+            )  # fmt: skip
         except UsageError:
             raise
         except TenzingError as error:
@@ -168,6 +204,16 @@ def compare(
                 raise
             results.append(error)
     return results
+
+
+def is_python(path: str) -> bool:
+    """Whether a path names a Python file, or something in one."""
+    return path.endswith(".py") or ".py:" in path
+
+
+def is_script(path: str) -> bool:
+    """Whether a path names a whole Python file, such as an NKI script."""
+    return path.endswith(".py")
 
 
 def split_path(path: str) -> tuple[Path, str]:
@@ -232,33 +278,60 @@ def load_model(file: Path, attribute: str) -> tuple[Any, tuple[Any, ...]]:
     return module, tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
 
 
-def compile_file(path: str, **options: Any) -> compiler.Compiled:
-    """The model that ``model.py:net`` names, compiled but not run."""
-    file, attribute = split_path(path)
-    if not attribute:
-        raise UsageError("only a model has a graph", got=path, next_step="give model.py:name")
-    module, inputs = load_model(file, attribute)
-    return compile(module, inputs, **options)
+def open_model(path: str, sizes: Mapping[str, int]) -> tuple[Any, tuple[Any, ...]]:
+    """The model that a path or name stands for, and its example inputs.
+
+    ``model.py:name`` runs the user's file; everything else is read by the compiler's frontends, at
+    ``sizes`` (such as batch and length) where a model's shapes are open.
+    """
+    if is_python(path):
+        file, attribute = split_path(path)
+        if not attribute:
+            raise UsageError("only a model has a graph", got=path, next_step="give model.py:name")
+        if sizes:
+            raise UsageError("sizes are for model files, not for Python", got=dict(sizes),
+                             next_step=f"change the example inputs in {file}")  # fmt: skip
+        return load_model(file, attribute)
+    if not Path(path).exists() and path.lower() not in facts.models():
+        raise UsageError(
+            f"{path} is not a file, nor the name of a known model",
+            next_step="give kernel.py, model.py:name, a model's file or folder, or one of: "
+            + ", ".join(facts.models()),
+        )
+    return path, ()
+
+
+def compile_path(path: str, sizes: Mapping[str, int], **options: Any) -> compiler.Compiled:
+    """The model that a path or name stands for, compiled but not run."""
+    model, inputs = open_model(path, sizes)
+    return compile(model, inputs, sizes, **options)
 
 
 def _run_model(
-    file: Path, attribute: str, options: Mapping[str, Any], compared: str, progress: Progress
-) -> RunResult:
-    module, inputs = load_model(file, attribute)
-    progress(f"compiling {attribute} for {options['target']}")
-    compiled = compile(module, inputs, None, **options)
-    result = RunResult(f"{file}:{attribute}", options["target"])
+    path: str, sizes: Mapping[str, int], options: Mapping[str, Any], compared: str,
+    progress: Progress,
+) -> RunResult:  # fmt: skip
+    progress(f"compiling {path} for {options['target']}")
+    compiled = compile_path(path, sizes, **options)
+    result = RunResult(path, options["target"])
+    name = compiled.graph.name
+    if not compiled.runnable:
+        progress("without weights there is time, but no result")
+        time = TimeOnly(**asdict(compiled.time))
+        result.kernels.append(KernelResult(name, options["target"], (time,)))
+        return result
+    inputs, keywords = compiled.example
     if compared:
         progress("comparing with the framework")
-        result.comparison = compiled.compare(*inputs, per_op=compared == "operations")
+        result.comparison = compiled.compare(*inputs, per_op=compared == "operations", **keywords)
     progress("running on the simulated chip")
-    result.outputs = compiled(*inputs)
-    result.kernels.append(analyse_program(attribute, compiled.program))
-    result.agreement = compiled.agreement(result.outputs, *inputs)
+    result.outputs = compiled(*inputs, **keywords)
+    result.kernels.append(analyse_program(name, compiled.program))
+    result.agreement = compiled.agreement(result.outputs, *inputs, **keywords)
     return result
 
 
 __all__ = [
     "KernelResult", "RunResult", "analyse_launch", "analyse_program", "check", "compare",
-    "compile", "compile_file", "load_model", "run", "split_path",
+    "compile", "compile_path", "is_python", "load_model", "open_model", "run", "split_path",
 ]  # fmt: skip

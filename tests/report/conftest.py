@@ -19,7 +19,7 @@ class SampleAnalysis:
     """Stands for an analysed program of 3 instructions on trn2; 100 us program, 10 us launch."""
 
     chip: facts.Chip = field(default_factory=lambda: facts.chip("trn2"))
-    program: tuple[int, ...] = (0, 1, 2)
+    instructions: int = 3
     total_ps: int = 100 * PS_PER_US
     latency_ps: int = 110 * PS_PER_US
     busy_ps: dict[str, int] = field(

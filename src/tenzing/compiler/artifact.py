@@ -106,6 +106,16 @@ class Compiled:
             )  # fmt: skip
 
     @property
+    def runnable(self) -> bool:
+        """Whether every parameter has values."""
+        return all(p.name in self.imported.weights for p in self.imported.graph.parameters)
+
+    @property
+    def example(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword inputs it was compiled for."""
+        return self.imported.example or ((), {})
+
+    @property
     def interface(self) -> Interface:
         """How the model's inputs and outputs are nested."""
         return self.imported.interface
@@ -273,6 +283,8 @@ def compile(
     ranks = _ranks(mesh)
     inputs, keywords = split_example(example_inputs, example_keywords)
     imported = import_any(model, inputs, keywords)
+    if imported.example is None:
+        imported = imported._replace(example=(inputs, keywords))
     own = registered(kernels or {})
     return Compiled(imported, chip.name, autocast, autocast_dtype, numerics, own, ranks)
 

@@ -17,6 +17,7 @@ from tenzing.compiler.printer import to_text
 from tenzing.compiler.repetition import collapse, find_repetition
 from tenzing.errors import CapacityError
 from tenzing.fabric import Collective, collective_ps
+from tenzing.facts import Chip
 from tenzing.machine import Analysis, analyse
 from tenzing.machine.store import cached
 from tenzing.units import PS_PER_S, format_bytes
@@ -36,7 +37,7 @@ class GraphTime:
     ``busy_ps`` by engine; ``collective_ps`` is the part of the total spent between ranks.
     """
 
-    chip: str
+    chip_name: str
     total_ps: int
     launch_ps: int
     instructions: int
@@ -50,6 +51,20 @@ class GraphTime:
     repeats: int = 1
     simulated: int = 1
     collective_ps: int = 0
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def chip(self) -> Chip:
+        """The chip it runs on, which knows the assumed facts that the time leans on."""
+        chip = facts.chip(self.chip_name)
+        for path in self.assumed:
+            chip.fact(path)
+        return chip
+
+    @property
+    def utilisation(self) -> dict[str, float]:
+        """Busy share of the makespan by engine."""
+        return {name: busy / max(self.total_ps, 1) for name, busy in self.busy_ps.items()}
 
     @property
     def latency_ps(self) -> int:
@@ -64,13 +79,13 @@ class GraphTime:
     @property
     def mfu(self) -> float:
         """Share of the core's bf16 matrix peak."""
-        peak = facts.chip(self.chip).number("core.peak_bf16_tflops") * TERA
+        peak = self.chip.number("core.peak_bf16_tflops") * TERA
         return self.flops / (peak * max(self.total_ps, 1) / PS_PER_S)
 
     @property
     def mbu(self) -> float:
         """Share of the HBM bandwidth one core can draw."""
-        rate = facts.chip(self.chip).number("hbm.core_gb_s") * GIGA
+        rate = self.chip.number("hbm.core_gb_s") * GIGA
         moved = self.hbm_read_bytes + self.hbm_write_bytes
         return moved / (rate * max(self.total_ps, 1) / PS_PER_S)
 
@@ -98,14 +113,14 @@ def time_graph(
         return pipeline.run(shard(recognise(given), ranks).graph if ranks > 1 else given)
 
     found = cached("graph-time", key, lambda: asdict(_time(graph, chip, optimise)))
-    result = GraphTime(**found)
+    result = GraphTime(**{**found, "assumed": tuple(found["assumed"])})
     check_memory(result)
     return result
 
 
 def check_memory(time: GraphTime) -> None:
     """Raise CapacityError when weights, state and activations exceed the core's HBM."""
-    check_hbm(time.chip, time.hbm_bytes)
+    check_hbm(time.chip_name, time.hbm_bytes)
 
 
 def check_hbm(chip: str, needed: int) -> None:
@@ -158,6 +173,7 @@ def summarise(analysis: Analysis) -> GraphTime:
         analysis.chip.name, analysis.total_ps, analysis.launch_ps, len(analysis.program),
         analysis.flops, analysis.hbm_read_bytes, analysis.hbm_write_bytes, analysis.hbm_bytes,
         analysis.sbuf_peak_bytes, analysis.psum_peak_bytes, dict(analysis.busy_ps),
+        assumed=tuple(path for path, _ in analysis.chip.assumed_used()),
     )  # fmt: skip
 
 
@@ -176,9 +192,9 @@ def _extended(less: GraphTime, more: GraphTime, count: int) -> GraphTime:
     }  # fmt: skip
     busy = {k: v + extra * (v - less.busy_ps[k]) for k, v in more.busy_ps.items()}
     return GraphTime(
-        more.chip, launch_ps=more.launch_ps, sbuf_peak_bytes=more.sbuf_peak_bytes,
+        more.chip_name, launch_ps=more.launch_ps, sbuf_peak_bytes=more.sbuf_peak_bytes,
         psum_peak_bytes=more.psum_peak_bytes, busy_ps=busy, repeats=count, simulated=KEPT,
-        **amounts,
+        assumed=more.assumed, **amounts,
     )  # fmt: skip
 
 

@@ -92,6 +92,11 @@ class Analysis:
         total = max(self.total_ps, 1)
         return {name: busy / total for name, busy in self.busy_ps.items()}
 
+    @property
+    def instructions(self) -> int:
+        """How many were recorded."""
+        return len(self.program)
+
     @cached_property
     def flops(self) -> int:
         """Floating-point operations of all matrix products."""

@@ -107,7 +107,7 @@ def kernels_table(kernels: Sequence[KernelResult]) -> Table:
     return Table.of(
         ["kernel", "launched at", "cores", "instructions", "on the device", "MFU", "MBU"],
         [
-            (k.name, k.where or "-", len(k.analyses), len(k.slowest.program),
+            (k.name, k.where or "-", len(k.analyses), k.slowest.instructions,
              format_time(k.latency_ps), f"{k.slowest.mfu:.1%}", f"{k.slowest.mbu:.1%}")
             for k in kernels
         ],

@@ -69,12 +69,14 @@ class Interface(ABC):
 class Imported(NamedTuple):
     """A graph, the arrays of its parameters by name, and how the model is called.
 
-    A parameter without an array can be timed but not run.
+    A parameter without an array can be timed but not run. ``example`` holds positional and keyword
+    inputs to call it with, where the frontend made them itself.
     """
 
     graph: Graph
     weights: dict[str, Array]
     interface: Interface
+    example: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,9 @@ def import_module(
     cannot be traced.
     """
     program = export(module, example_inputs, example_keywords or {})
-    graph, weights, interface = import_exported(program, name=name or type(module).__name__)
-    assert isinstance(interface, TorchInterface)
-    return Imported(graph, weights, replace(interface, module=runnable(module)))
+    imported = import_exported(program, name=name or type(module).__name__)
+    assert isinstance(imported.interface, TorchInterface)
+    return imported._replace(interface=replace(imported.interface, module=runnable(module)))
 
 
 def import_exported(program: Any, *, name: str = "model") -> Imported:
