@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -19,22 +20,29 @@ from tenzing.compiler.models import (
     prefill_graph,
 )
 from tenzing.compiler.passes import shard
-from tenzing.compiler.passes.sharding import Split
+from tenzing.compiler.passes.sharding import Section, Split
 from tenzing.compiler.printer import to_text
 from tenzing.compiler.ranks import run_ranks
 from tenzing.compiler.reference import run
 from tenzing.compiler.verify import verify
 from tenzing.errors import TenzingError, UsageError
+from tenzing.fabric import Mesh
 
 from . import zoo
 
 SHAPE = DecoderShape(2, 64, 8, 4, 16, 96, 80, dtype=F32)
 SHAPES = {
+    "uneven": replace(SHAPE, heads=6, kv_heads=6, mlp_width=90, vocabulary=77),
+    "tied": replace(SHAPE, tied=True),
     "dense": SHAPE,
     "biased": replace(SHAPE, qkv_bias=True, qk_norm=True),
     "experts": replace(SHAPE, experts=Experts(4, 2, 32)),
     "few_key_heads": replace(SHAPE, kv_heads=2),
 }
+
+
+def tp(ranks: int) -> Mesh:
+    return Mesh.of({"tp": ranks})
 
 
 def arrays(graph: Graph) -> dict[str, np.ndarray]:
@@ -56,27 +64,32 @@ def test_ranks_compute_what_one_core_does(phase: str, name: str, ranks: int) -> 
     graph = prefill_graph(shape, 2, 6) if phase == "prefill" else decode_graph(shape, 2, 12)
     given = arrays(graph)
     expected = run(graph, [given[v.name] for v in graph.inputs], given)
-    sharded = shard(graph, ranks)
+    sharded = shard(graph, tp(ranks))
     verify(sharded.graph)
     found = run_ranks(sharded, given)
     for rank, results in enumerate(found):
-        for got, whole, split in zip(results, expected, sharded.outputs, strict=True):
-            part = whole if split is None else split.take(whole, rank, ranks)
+        for got, whole, splits in zip(results, expected, sharded.outputs, strict=True):
+            part = splits[0].take(whole, rank, ranks) if splits else whole
             np.testing.assert_allclose(got, part, atol=1e-5 * np.abs(whole).max())
-    biggest = "model.layers.0.self_attn.q_proj.weight"
-    assert sharded.arrays(given, 0)[biggest].size * ranks == given[biggest].size
+    for got, whole in zip(sharded.joined(found), expected, strict=True):
+        np.testing.assert_allclose(got, whole, atol=1e-5 * np.abs(whole).max())
+    heads = -(-shape.heads // ranks) * shape.head_width  # whole heads, padded if need be
+    assert sharded.arrays(given, 0)["model.layers.0.self_attn.q_proj.weight"].shape[0] == heads
+    rows = -(-shape.vocabulary // ranks)
+    assert sharded.arrays(given, 0)["model.embed_tokens.weight"].shape[0] == rows
+    assert sharded.graph.count()["all_gather"] == 1  # logits alone
 
 
 def test_instructions_on_two_simulated_cores() -> None:
     graph = prefill_graph(SHAPE, 1, 5, caches=False)
     given = arrays(graph)
     (expected,) = run(graph, [given[v.name] for v in graph.inputs], given)
-    for results in run_ranks(shard(graph, 2), given, numerics="instruction"):
+    for results in run_ranks(shard(graph, tp(2)), given, numerics="instruction"):
         np.testing.assert_allclose(results[0], expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_sharded(golden: Any) -> None:
-    golden(to_text(shard(decode_graph(replace(SHAPE, layers=1), 1, 8), 4).graph))
+    golden(to_text(shard(decode_graph(replace(SHAPE, layers=1), 1, 8), tp(4)).graph))
 
 
 FAST = ("llama", "mixtral", "gpt2")
@@ -104,24 +117,25 @@ def test_models_of_transformers(name: str, ranks: int) -> None:
 
 def test_split_takes_sections_and_shared_parts() -> None:
     array = np.arange(12)
-    assert Split(0, 2, (4, 8)).take(array, 1, 2).tolist() == [2, 3, 8, 9, 10, 11]
-    assert [Split(0, 2).take(array, r, 4)[0] for r in range(4)] == [0, 0, 6, 6]
+    two = Split(0, (Section(4, 2), Section(8, 2)))
+    assert two.take(array, 1, 2).tolist() == [2, 3, 8, 9, 10, 11]
+    assert [Split.of(0, 12, 2).take(array, r, 4)[0] for r in range(4)] == [0, 0, 6, 6]
 
 
 def test_more_ranks_are_faster_and_hold_less() -> None:
     shape = DecoderShape(6, 512, 8, 8, 64, 1536, 1000)
-    one, four = (decoder_times(shape, lengths=[64], ranks=r).decode[64] for r in (1, 4))
+    one, four = (decoder_times(shape, lengths=[64], mesh={"tp": r}).decode[64] for r in (1, 4))
     assert four.hbm_bytes < one.hbm_bytes / 2
     assert one.collective_ps == 0 < four.collective_ps < four.total_ps
 
 
 @pytest.mark.parametrize(("shape", "ranks", "message"), [
-    (replace(SHAPE, mlp_width=90), 4, "columns"), (SHAPE, 3, "key heads|columns"),
+    (SHAPE, 3, "q_proj.weight has 8 heads"), (replace(SHAPE, heads=6, kv_heads=2), 4, "key heads"),
     (SHAPE, 0, "1 or more"),
 ])  # fmt: skip
 def test_what_cannot_be_split_is_named(shape: DecoderShape, ranks: int, message: str) -> None:
     with pytest.raises(TenzingError, match=message):
-        shard(prefill_graph(shape, 1, 4), ranks)
+        shard(prefill_graph(shape, 1, 4), tp(ranks))
 
 
 @pytest.mark.torch
@@ -135,11 +149,52 @@ def test_other_meshes_are_refused(mesh: dict[str, Any]) -> None:
 def test_an_op_without_a_rule_gets_the_whole_tensor() -> None:
     builder = GraphBuilder("g")
     x = builder.input("x", (3, 8), F32)
-    w = builder.parameter("layer.q_proj.weight", (8, 8), F32)
-    y = builder.add(ops.Softmax(), builder.add(ops.Linear(), x, w))
-    graph = builder.build([y])
+    w = builder.parameter("head.weight", (16, 8), F32)
+    logits = builder.add(ops.Linear(), x, w)
+    graph = builder.build([builder.add(ops.Softmax(), logits), logits])
     given = arrays(graph)
-    sharded = shard(graph, 2)
+    sharded = shard(graph, tp(2))
     assert sharded.graph.count()["all_gather"] == 1
-    (expected,) = run(graph, [given["x"]], given)
-    np.testing.assert_allclose(run_ranks(sharded, given)[1][0], expected, atol=1e-6)
+    expected = run(graph, [given["x"]], given)
+    for got, whole in zip(run_ranks(sharded, given)[1], expected, strict=True):
+        np.testing.assert_allclose(got, whole, atol=1e-6)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("numerics", ["graph", "instruction"])
+def test_a_cache_is_cut_by_heads_and_written_back(numerics: str) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Cached(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            for name in ("q", "k", "v", "o"):
+                self.add_module(name, torch.nn.Linear(8, 8))
+            self.register_buffer("keys", torch.zeros(1, 2, 6, 4))
+            self.register_buffer("values", torch.zeros(1, 2, 6, 4))
+            self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+        def forward(self, x: Any, place: Any) -> Any:
+            q, k, v = (m(x).view(1, 1, 2, 4).transpose(1, 2) for m in (self.q, self.k, self.v))
+            self.keys.index_copy_(2, place, k)
+            self.values.index_copy_(2, place, v)
+            self.calls.add_(1)
+            seen = (torch.arange(6) <= place)[None, None, None]
+            mixed = torch.nn.functional.scaled_dot_product_attention(
+                q, self.keys, self.values, attn_mask=seen)  # fmt: skip
+            return self.o(mixed.transpose(1, 2).reshape(1, 1, 8))
+
+    torch.manual_seed(0)
+    module = Cached().eval()
+    expected = copy.deepcopy(module)
+    x = torch.randn(1, 1, 8)
+    compiled = compiler.compile(module, (x, torch.tensor([0])), numerics=numerics, mesh={"tp": 2})
+    assert compiled.sharded.arrays({"keys": module.keys.numpy()}, 0)["keys"].shape == (1, 1, 6, 4)
+    assert set(compiled.sharded.graph.count()).isdisjoint({"all_gather"})
+    for step in range(3):
+        given = (x * (step + 1), torch.tensor([step]))
+        with torch.no_grad():
+            wanted = expected(*given)
+        torch.testing.assert_close(compiled(*given), wanted, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(module.keys, expected.keys, rtol=1e-5, atol=1e-5)
+    assert int(module.calls) == 3

@@ -32,11 +32,12 @@ from tenzing.compiler.passes import (
     registered,
     shard,
 )
-from tenzing.compiler.passes.sharding import AXIS, Sharded
+from tenzing.compiler.passes.sharding import Sharded, check_axes
 from tenzing.compiler.printer import to_text
 from tenzing.compiler.ranks import Ranks
 from tenzing.compiler.timing import GraphTime, time_graph
 from tenzing.errors import UsageError
+from tenzing.fabric import Mesh
 from tenzing.isa import Program
 from tenzing.machine import Analysis, analyse
 from tenzing.timeline import Timeline
@@ -61,7 +62,7 @@ class Compiled:
     autocast_dtype: str = "bf16"
     numerics: str = "instruction"
     kernels: Kernels = ()
-    ranks: int = 1
+    mesh: Mesh = field(default_factory=lambda: Mesh(()))
     reporter: Callable[[Compiled], str] | None = field(default=None, repr=False)
     _programs: dict[str, Program] = field(default_factory=dict, repr=False)
     _analyses: dict[str, Analysis] = field(default_factory=dict, repr=False)
@@ -70,14 +71,14 @@ class Compiled:
     @cached_property
     def _optimised(self) -> tuple[Graph, tuple[Step, ...]]:
         steps: list[Step] = []
-        given = self.imported.graph if self.ranks == 1 else self.sharded.graph
+        given = self.imported.graph if self.mesh.ranks == 1 else self.sharded.graph
         graph = default_pipeline(self.autocast, self.autocast_dtype, self.kernels).run(given, steps)
         return graph, tuple(steps)
 
     @cached_property
     def sharded(self) -> Sharded:
-        """The graph of one of the tensor-parallel ranks, and how arrays are cut for it."""
-        return shard(recognise(self.imported.graph), self.ranks)
+        """The graph of every rank of the mesh, and how arrays are cut for it."""
+        return shard(recognise(self.imported.graph), self.mesh)
 
     @property
     def graph(self) -> Graph:
@@ -132,7 +133,7 @@ class Compiled:
         self, arrays: Sequence[Array], progress: Progress | None = None
     ) -> Sequence[Array]:
         """Outputs of the graph, new contents of its state included, for arrays of its inputs."""
-        if self.ranks > 1:
+        if self.mesh.ranks > 1:
             return self._run_ranks(arrays)
         weights = {**self.weights, **self.interface.read_state()}
         if self.numerics == "graph":
@@ -142,15 +143,11 @@ class Compiled:
         return outputs
 
     def _run_ranks(self, arrays: Sequence[Array]) -> Sequence[Array]:
-        """Results of the first rank; all ranks hold the same."""
-        if self.imported.graph.aliases:
-            raise UsageError("a model that writes state can be timed on a mesh, not run",
-                             got=f"{self.ranks} ranks",
-                             next_step="leave mesh out to run it on one core")  # fmt: skip
+        """Whole results of all ranks; each starts from its share of the state."""
         self._check_values()
         named = zip(self.imported.graph.inputs, arrays, strict=True)
-        whole = {**self.imported.weights, **{value.name: array for value, array in named}}
-        return self._all_ranks.run(whole)[0]
+        whole = {**self.imported.weights, **self.interface.read_state()}
+        return self._all_ranks.joined({**whole, **{v.name: array for v, array in named}})
 
     @cached_property
     def _all_ranks(self) -> Ranks:
@@ -187,7 +184,7 @@ class Compiled:
         if name not in self._times:
             self._times[name] = time_graph(
                 self.imported.graph, name, autocast=self.autocast,
-                autocast_dtype=self.autocast_dtype, ranks=self.ranks,
+                autocast_dtype=self.autocast_dtype, mesh=dict(self.mesh.axes),
             )  # fmt: skip
         return self._times[name]
 
@@ -275,29 +272,20 @@ def compile(
     meaning of every operation. ``autocast``: ``none`` keeps the model's dtypes, ``matmult``
     multiplies matrices in ``autocast_dtype``, ``all`` computes everything in it. ``kernels``:
     the user's own NKI kernels by the operation they replace, such as ``rms_norm``. ``mesh``:
-    ``{"tp": 8}`` splits weights and heads over eight cores. Raises UnsupportedOp, UsageError or
+    ``{"tp": 8}`` splits weights and heads over eight cores, ``{"tp": 2, "ep": 4}`` also the
+    experts of a mixture, whole ones over four. Raises UnsupportedOp, UsageError or
     FactsError.
     """
     chip = facts.chip(target)
     check_modes(numerics, autocast, autocast_dtype)
-    ranks = _ranks(mesh)
+    ranks = Mesh.of(mesh)
+    check_axes(ranks)
     inputs, keywords = split_example(example_inputs, example_keywords)
     imported = import_any(model, inputs, keywords)
     if imported.example is None:
         imported = imported._replace(example=(inputs, keywords))
     own = registered(kernels or {})
     return Compiled(imported, chip.name, autocast, autocast_dtype, numerics, own, ranks)
-
-
-def _ranks(mesh: Mapping[str, Any] | None) -> int:
-    """Tensor-parallel ranks of a mesh such as {"tp": 8}."""
-    if mesh is None:
-        return 1
-    sizes: dict[str, Any] = dict(mesh)
-    ranks = sizes.pop(AXIS, 0)
-    if sizes or not isinstance(ranks, int) or ranks < 1:
-        raise UsageError("mesh", got=mesh, allowed='{"tp": ranks}, 1 or more ranks')
-    return ranks
 
 
 def check_modes(numerics: str, autocast: str, autocast_dtype: str) -> None:

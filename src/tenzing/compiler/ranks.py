@@ -43,22 +43,26 @@ class Ranks:
                 found = self._evaluate(ready, [values[v] for v in piece.inputs])
                 values.update(zip(piece.outputs, found, strict=True))
             if collective is not None:
-                _exchange(collective, known)
+                self._exchange(collective, known)
         return [[values[v] for v in graph.outputs] for values in known]
+
+    def joined(self, whole: Mapping[str, Array]) -> list[Array]:
+        """Whole outputs for whole inputs and weights by name."""
+        return self.sharded.joined(self.run(whole))
+
+    def _exchange(self, node: Node, known: Sequence[dict[Value, Array]]) -> None:
+        """What a collective makes of one value of every rank, group by group."""
+        assert isinstance(node.op, CollectiveOp)
+        for group in self.sharded.mesh.groups(node.op.axes):
+            given = [known[rank][v] for rank in group for v in node.inputs]
+            for rank, array in zip(group, node.op.over_ranks(given), strict=True):
+                known[rank][node.outputs[0]] = array
 
     def _evaluate(self, graph: Graph, arrays: Sequence[Array]) -> Sequence[Array]:
         weights = prepare(graph, {})
         if self.target:
             return run_graph(graph, arrays, weights, self.target)[0]
         return run_prepared(graph, arrays, weights)
-
-
-def _exchange(node: Node, known: Sequence[dict[Value, Array]]) -> None:
-    """What a collective makes of one value of every rank."""
-    assert isinstance(node.op, CollectiveOp)
-    results = node.op.over_ranks([values[node.inputs[0]] for values in known])
-    for values, array in zip(known, results, strict=True):
-        values[node.outputs[0]] = array
 
 
 def run_ranks(sharded: Sharded, whole: Mapping[str, Array], **options: str) -> list[list[Array]]:

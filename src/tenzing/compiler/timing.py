@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from tenzing.compiler.passes import default_pipeline, recognise, shard
 from tenzing.compiler.printer import to_text
 from tenzing.compiler.repetition import collapse, find_repetition
 from tenzing.errors import CapacityError
-from tenzing.fabric import Collective, collective_ps
+from tenzing.fabric import Collective, Mesh, collective_ps
 from tenzing.facts import Chip
 from tenzing.machine import Analysis, analyse
 from tenzing.machine.store import cached
@@ -92,25 +92,27 @@ class GraphTime:
 
 def time_graph(
     graph: Graph, target: str = "trn2", *, autocast: str = "none", autocast_dtype: str = "bf16",
-    ranks: int = 1,
+    mesh: Mapping[str, int] | None = None,
 ) -> GraphTime:  # fmt: skip
     """Time an imported or built graph: passes, kernels, schedule.
 
     Repeated layers cost the time of three: the rest follows the increment of the last one. Results
-    are kept on disk. With several tensor-parallel ``ranks`` it is the time of one of them, waiting
-    for collectives, which nothing hides. Raises CapacityError when a rank's share does not fit.
+    are kept on disk. With a ``mesh`` it is the time of one of its ranks, waiting for collectives,
+    which nothing hides. Raises CapacityError when a rank's share does not fit.
     """
     chip = facts.chip(target).name
+    ranks = Mesh.of(mesh)
     key = {
         "graph": digest(graph), "chip": chip, "autocast": autocast, "dtype": autocast_dtype,
-        "ranks": ranks,
+        "mesh": ranks.axes,
     }  # fmt: skip
-    if ranks == 1 and autocast == "none":  # neither can make weights smaller
+    if ranks.ranks == 1 and autocast == "none":  # neither can make weights smaller
         check_hbm(chip, _held_bytes(graph))
     pipeline = default_pipeline(autocast, autocast_dtype)
 
     def optimise(given: Graph) -> Graph:
-        return pipeline.run(shard(recognise(given), ranks).graph if ranks > 1 else given)
+        alone = ranks.ranks == 1
+        return pipeline.run(given if alone else shard(recognise(given), ranks).graph)
 
     found = cached("graph-time", key, lambda: asdict(_time(graph, chip, optimise)))
     result = GraphTime(**{**found, "assumed": tuple(found["assumed"])})

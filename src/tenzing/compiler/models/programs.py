@@ -31,10 +31,10 @@ def decoder_times(
     buckets: Sequence[int] = (),
     lengths: Sequence[int] = (),
     target: str = "trn2",
-    ranks: int = 1,
+    mesh: Mapping[str, int] | None = None,
     progress: Progress = lambda _: None,
 ) -> DecoderTimes:
-    """Time a decoder's programs from shapes alone, on one core or on tensor-parallel ``ranks``.
+    """Time a decoder's programs from shapes alone, on one core or on a ``mesh`` such as {"tp": 8}.
 
     ``buckets``: prompt lengths, ``lengths``: cache lengths of decode steps. Raises CapacityError
     for a model that does not fit.
@@ -43,10 +43,10 @@ def decoder_times(
     prefill, decode = {}, {}
     for tokens in buckets:
         progress(f"prefill of {tokens} tokens")
-        prefill[tokens] = time_graph(prefill_graph(shape, batch, tokens), target, ranks=ranks)
+        prefill[tokens] = time_graph(prefill_graph(shape, batch, tokens), target, mesh=mesh)
     for length in lengths:
         progress(f"decode step at {length} positions")
-        decode[length] = time_graph(decode_graph(shape, batch, length), target, ranks=ranks)
+        decode[length] = time_graph(decode_graph(shape, batch, length), target, mesh=mesh)
     return DecoderTimes(shape, batch, prefill, decode)
 
 

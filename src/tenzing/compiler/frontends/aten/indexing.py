@@ -276,11 +276,17 @@ def scatter_lines(
 ) -> Value:
     """``x`` with lines across ``dim`` replaced by, or added to, those of ``source``.
 
-    The dims before ``dim`` become part of the row number, so that nothing is transposed.
+    The dims before ``dim`` become part of the row number, so that nothing is transposed. A single
+    line in every block, such as the next position of a cache, is one update of a slice.
     """
     size, inner = x.shape[dim], x.shape[dim + 1 :]
     outer, count = math.prod(x.shape[:dim]), index.type.elements
     place = t.reshape(positive_index(t, index, size), (count,))
+    if count == 1 and outer > 1 and not accumulate:
+        zero = t.splat(0, place.type)
+        position = t.emit(ops.Concatenate(0), *([zero] * dim), place, *([zero] * len(inner)))
+        line = t.reshape(t.convert(source, x.dtype), (*x.shape[:dim], 1, *inner))
+        return t.emit(ops.DynamicUpdateSlice(), x, line, position)
     if outer > 1:
         wide = TensorType((outer, count), place.dtype)
         block = t.emit(ops.Iota(wide.shape, wide.dtype, 0))

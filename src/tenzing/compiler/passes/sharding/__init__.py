@@ -1,0 +1,36 @@
+"""One rank's graph of a model that is split over a mesh."""
+
+from __future__ import annotations
+
+from tenzing.compiler.graph import Graph
+from tenzing.compiler.passes.cleanup import CommonSubexpressions, DeadCode, Simplify
+from tenzing.compiler.passes.pipeline import Pipeline
+from tenzing.compiler.passes.sharding.dense import shard_dense
+from tenzing.compiler.passes.sharding.layout import AXIS, EXPERT_AXIS, Section, Sharded, Split
+from tenzing.errors import UsageError
+from tenzing.fabric import Mesh
+
+AXES = (AXIS, EXPERT_AXIS)
+
+
+def shard(graph: Graph, mesh: Mesh) -> Sharded:
+    """One rank's graph of ``graph``, collectives inserted.
+
+    Projections are split by columns or heads, those behind them by rows with a sum over ranks;
+    attention by heads, key heads shared by ranks when there are fewer; tables and logits by
+    vocabulary. All this is cut over all ranks; the experts of a mixture over the axis ``ep``, and
+    inside their width over ``tp``. Raises UsageError when a model cannot be split that way, naming
+    the parameter, or for other axes.
+    """
+    check_axes(mesh)
+    tidy = Pipeline((CommonSubexpressions(), Simplify(), DeadCode())).run(graph)
+    return shard_dense(tidy, mesh, mesh.names, tuple(n for n in mesh.names if n == AXIS))
+
+
+def check_axes(mesh: Mesh) -> None:
+    """Raise UsageError for axes that mean nothing here."""
+    if not set(mesh.names) <= set(AXES):
+        raise UsageError("mesh axes", got=dict(mesh.axes), allowed=" and ".join(AXES))
+
+
+__all__ = ["AXIS", "EXPERT_AXIS", "Section", "Sharded", "Split", "check_axes", "shard"]
