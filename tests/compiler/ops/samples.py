@@ -53,6 +53,8 @@ def _elementwise() -> list[Sample]:
     samples += [(ops.Atan2(), (x, y)), (ops.Sine(), (x * 5e3,)), (ops.Cosine(), (x * 5e3,))]
     samples += [(op, (x * 1e7,)) for op in (ops.Floor(), ops.RoundNearestEven())]
     samples += [(op, (x / 1e4,)) for op in (ops.ExponentialMinusOne(), ops.LogPlusOne())]
+    samples += [(ops.BitcastConvert(np.dtype(np.int32)), (x,))]
+    samples += [(ops.BitcastConvert(F32), (whole.astype(np.int32) % 2**20 + 2**29,))]
     samples += [(ops.Not(), (truth,)), (ops.Power(), (positive, y))]
     samples += [(ops.Select(), (truth, x, y)), (ops.Clamp(), (y - 1, x, y + 1))]
     return samples

@@ -16,6 +16,11 @@ def _reshape(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     return [inputs[0].reshape(node.output.shape or (1,))]
 
 
+@lowers("bitcast_convert")
+def _bitcast(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
+    return [inputs[0].view(device_dtype(node.output.dtype))]
+
+
 @lowers("transpose")
 def _transpose(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     return [copied(inputs[0].permute(node.attrs["permutation"]))]

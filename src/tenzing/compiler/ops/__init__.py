@@ -3,7 +3,12 @@
 from tenzing.compiler.graph import OPS, Op
 from tenzing.compiler.ops.activation import Activation, Erf, Gelu, Relu, Silu, Softplus, splat_like
 from tenzing.compiler.ops.attention import Attention, AttentionShape
-from tenzing.compiler.ops.bits import ShiftLeft, ShiftRightArithmetic, ShiftRightLogical
+from tenzing.compiler.ops.bits import (
+    BitcastConvert,
+    ShiftLeft,
+    ShiftRightArithmetic,
+    ShiftRightLogical,
+)
 from tenzing.compiler.ops.collective import (
     AllGather,
     AllReduce,
@@ -108,6 +113,7 @@ __all__ = [
     "Attention",
     "AttentionShape",
     "AxisIndex",
+    "BitcastConvert",
     "BroadcastInDim",
     "Call",
     "Case",

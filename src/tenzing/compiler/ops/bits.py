@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from tenzing.compiler.graph import Array
-from tenzing.compiler.ops.elementwise import Binary
+from tenzing.compiler.graph import Array, GraphError, Op, TensorType
+from tenzing.compiler.ops.elementwise import Binary, expect_count
 
 BITS_PER_BYTE: Final = 8
 
@@ -31,6 +31,26 @@ def _moved(shift: np.ufunc, x: Array, y: Array) -> Array:
     """Bits of x moved by y places; none stay when y is outside the width."""
     inside, amount = _within(y)
     return np.where(inside, shift(_unsigned(x), _unsigned(amount)).view(x.dtype), 0)
+
+
+@dataclass(frozen=True)
+class BitcastConvert(Op, name="bitcast_convert"):
+    """The same bits as another dtype of equal size."""
+
+    dtype: np.dtype[Any]
+
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        """The input's shape with the new dtype."""
+        expect_count(self.name, inputs, 1)
+        (x,) = inputs
+        if x.dtype.itemsize != self.dtype.itemsize or "b" in x.dtype.kind + self.dtype.kind:
+            raise GraphError("bitcast_convert", got=f"{x} to {self.dtype.name}",
+                             allowed="numbers of equal size")  # fmt: skip
+        return (x.with_dtype(self.dtype),)
+
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        """Exact."""
+        return (np.ascontiguousarray(inputs[0]).view(self.dtype),)
 
 
 @dataclass(frozen=True)
