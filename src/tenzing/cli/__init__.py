@@ -1,0 +1,83 @@
+"""The command line: the parser, exit codes, errors as messages; the work is in tenzing.commands."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from tenzing import __version__, report
+from tenzing.cli import execution, numbers
+from tenzing.cli.arguments import EXIT_OK
+from tenzing.errors import EXIT_REFUSED, TenzingError, UsageError
+
+EXIT_BUG: Final = 70  # an error of ours, as sysexits calls it
+FAMILIES: Final = (execution, numbers)  # the order in which help lists their commands
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 success, 2 refused with a message, 70 a bug of ours."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    words, script_words = _split_script_words(given)
+    parser = build_parser()
+    options = parser.parse_args(words)
+    if not hasattr(options, "handler"):
+        parser.print_help()
+        return EXIT_REFUSED
+    options.script = script_words
+    options.size = dict(getattr(options, "size", ()))
+    handler: Callable[[argparse.Namespace], int] = options.handler
+    try:
+        code = handler(options)
+        sys.stdout.flush()
+        return code
+    except TenzingError as error:
+        return _refuse(error, options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader has gone: what is left must not fail at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except OSError as error:
+        return _refuse(UsageError(f"{error.strerror or error}: {error.filename or ''}"), options)
+    except Exception:
+        traceback.print_exc()
+        print("this is a bug in tenzing; please report it with the lines above", file=sys.stderr)
+        return EXIT_BUG
+
+
+def _split_script_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """Words after ``--`` belong to the user's script."""
+    if "--" in words:
+        at = words.index("--")
+        return words[:at], words[at + 1 :]
+    return words, []
+
+
+def _refuse(error: TenzingError, options: argparse.Namespace) -> int:
+    if getattr(options, "json", False):
+        print(json.dumps({"error": report.error_json(error)}, indent=2))
+    else:
+        print(error.render(), file=sys.stderr)
+    return EXIT_REFUSED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with every command and an example for each."""
+    parser = argparse.ArgumentParser(
+        prog="tenzing",
+        description="Run, check, time and price NKI kernels and models on simulated AWS silicon.",
+    )
+    parser.add_argument("--version", action="version", version=f"tenzing {__version__}")
+    sub = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for family in FAMILIES:
+        family.add_commands(sub)
+    return parser
+
+
+__all__ = ["EXIT_BUG", "EXIT_OK", "build_parser", "main"]

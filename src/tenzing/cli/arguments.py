@@ -1,0 +1,72 @@
+"""Arguments, output and progress that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import Any, Final
+
+from tenzing import commands
+
+EXIT_OK: Final = 0
+PATH_HELP: Final = (
+    "kernel.py (an NKI script), model.py:name (a model in Python), a model's file or folder, or "
+    "the name of a known model (llama-3.1-8b: time only)"
+)
+
+
+def command(
+    sub: Any, name: str, text: str, example: str, handler: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """A new command with its help, an example and ``--json``."""
+    parser: argparse.ArgumentParser = sub.add_parser(
+        name, help=text, description=text, epilog=f"example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def add_path(parser: argparse.ArgumentParser) -> None:
+    """What the command works on, and what shapes it."""
+    parser.add_argument("path", help=PATH_HELP)
+    parser.add_argument(
+        "--size", metavar="NAME=N", type=_size, action="append", default=[],
+        help="for model files: batch=2, length=512 or cached=4096 (a decode step); repeat it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--autocast", choices=("none", "matmult", "all"), default="none",
+        help="for models: what runs in bf16 (default: none)",
+    )  # fmt: skip
+
+
+def _size(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if not name or not number.isdigit() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=N with N a number above 0")
+    return name, int(number)
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """The chip."""
+    parser.add_argument("--target", default="trn2", help="chip to simulate (default: trn2)")
+
+
+@contextmanager
+def script_output(options: argparse.Namespace) -> Iterator[None]:
+    """What the script prints must not mix with the JSON object: it goes to standard error."""
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+        yield
+
+
+def progress(options: argparse.Namespace) -> commands.Progress:
+    """Lines on standard error, none beside a JSON object."""
+    if options.json:
+        return lambda _: None
+    return lambda text: print(f"  {text}", file=sys.stderr, flush=True)
+
+
+__all__ = ["EXIT_OK", "add_path", "add_target", "command", "progress", "script_output"]

@@ -1,0 +1,178 @@
+"""Commands that execute: run, check, profile, compare."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from tenzing import commands, facts, report
+from tenzing.cli.arguments import (
+    EXIT_OK,
+    add_path,
+    add_target,
+    command,
+    progress,
+    script_output,
+)
+from tenzing.errors import EXIT_REFUSED, TenzingError, UsageError
+
+ALL_TARGETS: Final = "inf2,trn1,trn2,trn3"
+
+
+def add_commands(sub: Any) -> None:
+    """Add the commands of this family."""
+    _add_run(sub)
+    _add_check(sub)
+    _add_profile(sub)
+    _add_compare(sub)
+
+
+def _add_run(sub: Any) -> None:
+    parser = command(
+        sub, "run", "run a script or model on a simulated chip: result, legality, time, money",
+        "tenzing run kernel.py --target trn2 --html out.html -- --size 512", _run,
+    )  # fmt: skip
+    add_path(parser)
+    add_target(parser)
+    parser.add_argument("--html", metavar="FILE", help="write an HTML report")
+    parser.add_argument("--perfetto", metavar="FILE", help="write a Perfetto trace")
+    model = parser.add_argument_group("for models")
+    model.add_argument(
+        "--autocast-dtype", default="bf16", metavar="DTYPE",
+        help="what autocast computes in: bf16, fp16 or fp8_e4m3 (fp8 with matmult) (default: bf16)",
+    )  # fmt: skip
+    model.add_argument(
+        "--numerics",
+        choices=("instruction", "graph"),
+        default="instruction",
+        help="run every instruction, or the NumPy meaning of every operation",
+    )
+    model.add_argument("--compare", action="store_true", help="differences of every output")
+    model.add_argument("--per-op", action="store_true", help="and of every operation")
+    model.add_argument("--graph", action="store_true", help="print the optimised graph only")
+    model.add_argument("--passes", action="store_true", help="print what each pass did only")
+
+
+def _add_check(sub: Any) -> None:
+    parser = command(
+        sub, "check", "legality only: what the device would refuse, and where it does not fit",
+        "tenzing check kernel.py --target trn3", _check,
+    )  # fmt: skip
+    add_path(parser)
+    add_target(parser)
+
+
+def _add_profile(sub: Any) -> None:
+    parser = command(
+        sub, "profile", "timeline, engine use and stalls by source line, as files and text",
+        "tenzing profile kernel.py --out profile/", _profile,
+    )  # fmt: skip
+    add_path(parser)
+    add_target(parser)
+    parser.add_argument("--out", default="profile", metavar="DIR", help="folder for the files")
+
+
+def _add_compare(sub: Any) -> None:
+    parser = command(
+        sub, "compare", "one script or model on several chips: time and money side by side",
+        f"tenzing compare kernel.py --on {ALL_TARGETS}", _compare,
+    )  # fmt: skip
+    add_path(parser)
+    parser.add_argument("--on", default=ALL_TARGETS, metavar="CHIPS", help="comma-separated chips")
+
+
+def _show_graph(options: argparse.Namespace) -> int:
+    """The graph after the passes, and the nodes that each pass left."""
+    with script_output(options):
+        compiled = commands.compile_path(
+            options.path, options.size, target=options.target, autocast=options.autocast,
+            autocast_dtype=options.autocast_dtype, numerics=options.numerics,
+        )  # fmt: skip
+    shown: dict[str, Any] = {}
+    if options.passes:
+        shown["passes"] = [
+            {"name": s.name, "before": sum(s.before.values()), "after": sum(s.after.values())}
+            for s in compiled.steps
+        ]
+    if options.graph:
+        shown["graph"] = compiled.text()
+    if options.json:
+        print(json.dumps(shown, indent=2))
+        return EXIT_OK
+    for step in shown.get("passes", ()):
+        print(f"{step['name']:24s} {step['before']:6d} -> {step['after']:6d} nodes")
+    print(shown.get("graph", ""), end="")
+    return EXIT_OK
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.graph or options.passes:
+        return _show_graph(options)
+    compared = "operations" if options.per_op else "outputs" if options.compare else ""
+    with script_output(options):
+        result = commands.run(
+            options.path, target=options.target, argv=options.script,
+            autocast=options.autocast, autocast_dtype=options.autocast_dtype,
+            numerics=options.numerics, compared=compared, sizes=options.size,
+            progress=progress(options),
+        )  # fmt: skip
+    if options.html:
+        report.write_run_html(result, Path(options.html))
+    if options.perfetto:
+        report.write_run_perfetto(result, Path(options.perfetto))
+    if options.json:
+        shown = report.run_result_json(result)
+        if result.comparison is not None:
+            shown["comparison"] = asdict(result.comparison)
+        print(json.dumps(shown, indent=2))
+    else:
+        print(report.run_result_text(result))
+        if result.comparison is not None:
+            print(f"\ncompared with the framework\n{result.comparison}")
+    return EXIT_REFUSED if result.findings else EXIT_OK
+
+
+def _check(options: argparse.Namespace) -> int:
+    with script_output(options):
+        result = commands.check(
+            options.path, target=options.target, argv=options.script, autocast=options.autocast,
+            sizes=options.size,
+        )  # fmt: skip
+    print(json.dumps(report.findings_json(result), indent=2) if options.json
+          else report.findings_text(result))  # fmt: skip
+    return EXIT_REFUSED if result.findings else EXIT_OK
+
+
+def _profile(options: argparse.Namespace) -> int:
+    with script_output(options):
+        result = commands.run(
+            options.path, target=options.target, argv=options.script,
+            autocast=options.autocast, sizes=options.size, progress=progress(options),
+        )  # fmt: skip
+    folder = Path(options.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    report.write_run_html(result, folder / "report.html")
+    report.write_run_perfetto(result, folder / "trace.json")
+    print(json.dumps(report.profile_json(result), indent=2) if options.json
+          else report.profile_text(result, folder))  # fmt: skip
+    return EXIT_OK
+
+
+def _compare(options: argparse.Namespace) -> int:
+    targets = [t for t in options.on.split(",") if t]
+    if not targets:
+        raise UsageError("--on names no chip", allowed=", ".join(facts.chips()))
+    with script_output(options):
+        results = commands.compare(
+            options.path, targets=targets, argv=options.script, autocast=options.autocast,
+            sizes=options.size, progress=progress(options),
+        )  # fmt: skip
+    print(json.dumps(report.comparison_json(targets, results), indent=2) if options.json
+          else report.comparison_text(targets, results))  # fmt: skip
+    return EXIT_OK if any(not isinstance(r, TenzingError) for r in results) else EXIT_REFUSED
+
+
+__all__ = ["add_commands"]
