@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.bad_input.scripts import HEADER, KERNEL
 
-from tenzing import cli, facts
+from tenzing import cli, commands, facts
 from tenzing.facts import sheet
 
 Captured = pytest.CaptureFixture[str]
@@ -59,7 +59,7 @@ def test_a_missing_file(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_folder_instead_of_a_file(run: Run, tmp_path: Path) -> None:
-    assert "is not a file" in refused(run, "run", str(tmp_path))
+    assert "this is no model that can be compiled" in refused(run, "run", str(tmp_path))
 
 
 def test_an_empty_attribute(run: Run, good: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_syntax_error_has_its_line(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"\x00\x01\x02", b"\xff\xfe\xfa", b"PK\x03\x04\x00"])
 def test_bytes_that_are_no_text(run: Run, tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "data.bin"
+    path = tmp_path / "data.py"
     path.write_bytes(content)
     assert "is not Python" in refused(run, "run", str(path))
 
@@ -283,7 +283,7 @@ def test_a_crash_of_ours_is_called_one(
     def crash(*_: object, **__: object) -> None:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr(cli.commands, "run", crash)
+    monkeypatch.setattr(commands, "run", crash)
     assert cli.main(["run", str(good)]) == 70
     told = capsys.readouterr().err
     assert "planted" in told
