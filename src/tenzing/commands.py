@@ -19,7 +19,7 @@ from tenzing.compiler.timing import GraphTime
 from tenzing.errors import Finding, Loc, TenzingError, UsageError
 from tenzing.fleet import Bill, bill_for
 from tenzing.isa import Program
-from tenzing.machine import Analysis, Options, analyse
+from tenzing.machine import Advice, Analysis, Link, Options, analyse
 from tenzing.nki import Launch, run_script, session
 from tenzing.nki.script import script_error
 from tenzing.timeline import Timeline
@@ -45,6 +45,20 @@ class TimeOnly(GraphTime):
         return []
 
     def stalls_by_line(self, count: int = 0) -> list[tuple[Loc, int, dict[str, int]]]:
+        """None: repeated layers were not simulated."""
+        return []
+
+    @property
+    def critical_path(self) -> list[Link]:
+        """None: repeated layers were not simulated."""
+        return []
+
+    @property
+    def advice(self) -> list[Advice]:
+        """None: there is no program to change."""
+        return []
+
+    def transfers_by_size(self) -> list[tuple[int, int, int, int]]:
         """None: repeated layers were not simulated."""
         return []
 

@@ -10,6 +10,7 @@ import pytest
 from tenzing import facts
 from tenzing.errors import Finding, Loc
 from tenzing.fleet import Bill
+from tenzing.machine import Advice, Link
 from tenzing.timeline import Timeline
 from tenzing.units import PS_PER_US
 
@@ -39,6 +40,15 @@ class SampleAnalysis:
     hbm_bytes: int = 17 * 2**20
     findings: list[Finding] = field(default_factory=list)
     title: str = "NeuronCore"
+    critical_path: tuple[Link, ...] = (
+        Link(0, Loc("gemm.py", 6, "gemm"), (("computing", 100 * PS_PER_US),)),
+    )
+    advice: tuple[Advice, ...] = (
+        Advice(Loc("gemm.py", 6, "gemm"), "multiply in bf16", "it is wide", 100, 40),
+    )
+
+    def transfers_by_size(self) -> list[tuple[int, int, int, int]]:
+        return [(2**20, 17, 17 * 2**20, 75 * PS_PER_US)]
 
     def timeline(self) -> Timeline:
         timeline = Timeline(["Tensor", "Vector", "DMA"], self.title)

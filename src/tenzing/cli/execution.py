@@ -154,7 +154,7 @@ def _profile(options: argparse.Namespace) -> int:
         )  # fmt: skip
     folder = Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
-    report.write_run_html(result, folder / "report.html")
+    report.write_run_html(result, folder / "report.html", profiled=True)
     report.write_run_perfetto(result, folder / "trace.json")
     print(json.dumps(report.profile_json(result), indent=2) if options.json
           else report.profile_text(result, folder))  # fmt: skip

@@ -1,13 +1,15 @@
 """What runs a program: memories, execution, placement, time and checks."""
 
+from tenzing.machine.advice import Advice
 from tenzing.machine.analysis import DMA_TRACK, TRACKS, Analysis, analyse
 from tenzing.machine.core import ACTIVE, INTERNAL, Core, Options, active_core
+from tenzing.machine.critical import Link
 from tenzing.machine.deps import analyse_dependencies
 from tenzing.machine.place import Placement, hbm_need_bytes, lifetimes, place
 from tenzing.machine.schedule import Schedule, schedule
 
 __all__ = [
-    "ACTIVE", "DMA_TRACK", "INTERNAL", "TRACKS", "Analysis", "Core", "Options", "Placement",
-    "Schedule", "active_core", "analyse", "analyse_dependencies", "hbm_need_bytes", "lifetimes",
-    "place", "schedule",
+    "ACTIVE", "DMA_TRACK", "INTERNAL", "TRACKS", "Advice", "Analysis", "Core", "Link", "Options",
+    "Placement", "Schedule", "active_core", "analyse", "analyse_dependencies", "hbm_need_bytes",
+    "lifetimes", "place", "schedule",
 ]  # fmt: skip

@@ -13,8 +13,10 @@ from tenzing.errors import Finding, Loc
 from tenzing.facts import Chip
 from tenzing.isa.operand import Array, Space
 from tenzing.isa.program import Program
+from tenzing.machine.advice import Advice, Recorded, advise
 from tenzing.machine.checks import check_addresses
-from tenzing.machine.deps import DMA_READER, QUEUES, analyse_dependencies
+from tenzing.machine.critical import Link, critical_path
+from tenzing.machine.deps import DMA_READER, QUEUES, Dependencies, analyse_dependencies
 from tenzing.machine.place import Placement, place, storage_bytes
 from tenzing.machine.schedule import Schedule, schedule
 from tenzing.timeline import Timeline
@@ -34,6 +36,7 @@ class Analysis:
     placement: Placement
     times: Schedule
     findings: list[Finding]
+    dependencies: Dependencies
     stall: Array = field(init=False)
 
     def __post_init__(self) -> None:
@@ -203,6 +206,35 @@ class Analysis:
         times = np.array(sorted(events), np.int64)
         return times, np.cumsum([events[int(t)] for t in times]).astype(np.int64)
 
+    @cached_property
+    def critical_path(self) -> list[Link]:
+        """The chain of instructions whose shares add up to the program's time."""
+        return critical_path(self.program, self.times)
+
+    @cached_property
+    def advice(self) -> list[Advice]:
+        """Changes that would make the program faster, each timed; the best first."""
+        parts = self.program, self.placement, self.dependencies, self.times
+        return advise(Recorded(*parts))
+
+    def transfers_by_size(self) -> list[tuple[int, int, int, int]]:
+        """Transfers by payload, in powers of two: most bytes, how many, bytes, busy picoseconds.
+
+        Busy time is what an engine spends on them, latency included.
+        """
+        table: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
+        spent = self.done_ps - self.issue_end_ps
+        for index, row in enumerate(self.program.rows):
+            transfer = self.program.templates[row[0]].cost.transfer
+            if transfer is None:
+                continue
+            size = 1 << max(transfer.payload_bytes - 1, 0).bit_length()
+            found = table[size]
+            found[0] += 1
+            found[1] += transfer.payload_bytes
+            found[2] += int(spent[index])
+        return [(size, *table[size]) for size in sorted(table)]  # type: ignore[misc]
+
     def top_lines(self, count: int = 10) -> list[tuple[Loc, dict[str, int], int]]:
         """Source lines by busy time: place, busy picoseconds by engine, instructions."""
         busy: dict[Loc, dict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -253,4 +285,4 @@ def analyse(program: Program) -> Analysis:
     findings = [*placement.findings, *dependencies.findings]
     if not any(f.rule == "capacity" for f in placement.findings):
         findings.extend(check_addresses(program, placement))
-    return Analysis(program, placement, times, findings)
+    return Analysis(program, placement, times, findings, dependencies)

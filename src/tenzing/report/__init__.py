@@ -14,12 +14,13 @@ from tenzing.report.launches import (
     write_run_html,
     write_run_perfetto,
 )
+from tenzing.report.profile import profile_summary
 from tenzing.report.run import error_json, run_json, run_summary
 from tenzing.report.table import Table, table
 
 __all__ = [
     "Table", "comparison_json", "comparison_table", "comparison_text", "error_json",
-    "findings_json", "findings_text", "profile_json", "profile_text", "run_json",
+    "findings_json", "findings_text", "profile_json", "profile_summary", "profile_text", "run_json",
     "run_result_json", "run_result_text", "run_summary", "table", "write_html",
     "write_run_html", "write_run_perfetto",
 ]  # fmt: skip

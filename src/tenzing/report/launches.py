@@ -9,19 +9,21 @@ from typing import Any, Final, Protocol
 from tenzing.errors import Finding, TenzingError
 from tenzing.fleet import Bill
 from tenzing.report.html import Part, Rows, Section, Text, write_html
+from tenzing.report.profile import (
+    Profiled,
+    profile_parts_json,
+    profile_sections,
+    profile_summary,
+)
 from tenzing.report.run import (
     LABEL,
-    Analysis,
     assumed_sections,
     error_json,
     finding_json,
     findings_block,
-    lines_json,
-    lines_table,
     run_json,
     run_sections,
     run_summary,
-    stalls_table,
 )
 from tenzing.report.table import Cell, Table, table
 from tenzing.timeline import Trace, write_perfetto
@@ -41,9 +43,9 @@ class KernelResult(Protocol):
     @property
     def where(self) -> str: ...
     @property
-    def analyses(self) -> Sequence[Analysis]: ...
+    def analyses(self) -> Sequence[Profiled]: ...
     @property
-    def slowest(self) -> Analysis: ...
+    def slowest(self) -> Profiled: ...
     @property
     def latency_ps(self) -> int: ...
     @property
@@ -199,11 +201,10 @@ def profile_text(result: RunResult, folder: Path) -> str:
     """Where time goes by source line, and the files written to ``folder``."""
     if not result.kernels:
         return f"{result.path} on {result.target}: {NO_KERNEL}"
-    parts = []
-    for kernel in _slowest(result.kernels, DETAILED):
-        parts.append(f"{_heading(kernel)}\n{run_summary(kernel.slowest)}")
-        tables = (lines_table(kernel.slowest), stalls_table(kernel.slowest))
-        parts.extend(t.text() for t in tables if t.rows)
+    parts = [
+        f"{_heading(kernel)}\n{profile_summary(kernel.slowest)}"
+        for kernel in _slowest(result.kernels, DETAILED)
+    ]
     parts.append(
         f"report: {folder / 'report.html'}\n"
         f"trace:  {folder / 'trace.json'} (open it in ui.perfetto.dev)"
@@ -215,7 +216,7 @@ def profile_json(result: RunResult) -> dict[str, Any]:
     """The run with its busiest lines and longest waits."""
     plain = run_result_json(result)
     for found, kernel in zip(plain["kernels"], result.kernels, strict=True):
-        found.update(lines_json(kernel.slowest))
+        found.update(profile_parts_json(kernel.slowest))
     return plain
 
 
@@ -289,8 +290,11 @@ def comparison_json(
 # -- files --------------------------------------------------------------------------------------
 
 
-def write_run_html(result: RunResult, path: Path) -> Path:
-    """Write the page of a run: a part for each kernel, the assumed facts at the end."""
+def write_run_html(result: RunResult, path: Path, *, profiled: bool = False) -> Path:
+    """Write the page of a run: a part for each kernel, the assumed facts at the end.
+
+    ``profiled`` adds the critical path, advice and transfers of each.
+    """
     parts: list[Section] = [] if result.kernels else [Text(NO_KERNEL)]
     if len(result.kernels) > 1:
         parts.append(Rows(kernels_table(result.kernels)))
@@ -301,6 +305,7 @@ def write_run_html(result: RunResult, path: Path) -> Path:
         if len(result.kernels) > 1 or len(kernel.analyses) > 1:
             parts.append(Part(_heading(kernel)))
         parts += run_sections(kernel.slowest)
+        parts += profile_sections(kernel.slowest) if profiled else []
         parts.append(Text(_bill_text(kernel).removeprefix("money: "), "Money"))
     if result.agreement:
         parts.append(Rows(_agreement_table(result.agreement)))
