@@ -134,7 +134,7 @@ class _Sorter:
         done = self._through(builder, x, order, index)
         if done is not None:
             return done
-        source, repeat = _repeated(builder, x)
+        source, repeat = repeated_rows(builder, x)
         slots = self._order(builder, order, index, repeat)[0]
         return builder.add(TakeRows(), source, slots)
 
@@ -169,11 +169,11 @@ def _on_rows(node: Node, shape: Shape) -> Elementwise | Slice | None:
     return None
 
 
-def _repeated(builder: GraphBuilder, x: Value) -> tuple[Value, int]:
+def repeated_rows(builder: GraphBuilder, x: Value) -> tuple[Value, int]:
     """The rows that ``x`` repeats one after another, and how often; ``x`` itself and 1 if none."""
     node = builder.maker(x)
     if node is not None and isinstance(node.op, Convert):
-        source, repeat = _repeated(builder, node.inputs[0])
+        source, repeat = repeated_rows(builder, node.inputs[0])
         return (builder.add(node.op, source), repeat) if repeat > 1 else (x, 1)
     spread = builder.maker(node.inputs[0]) if node and isinstance(node.op, Reshape) else None
     if spread is None or not isinstance(spread.op, BroadcastInDim):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Final
+
 from tenzing.compiler.graph import Graph
 from tenzing.compiler.passes.cleanup import CommonSubexpressions, DeadCode, Simplify
 from tenzing.compiler.passes.pipeline import Pipeline
 from tenzing.compiler.passes.sharding.dense import shard_dense
+from tenzing.compiler.passes.sharding.experts import split_experts
 from tenzing.compiler.passes.sharding.layout import AXIS, EXPERT_AXIS, Section, Sharded, Split
+from tenzing.compiler.passes.sharding.sums import DelaySums
 from tenzing.errors import UsageError
 from tenzing.fabric import Mesh
 
-AXES = (AXIS, EXPERT_AXIS)
+AXES: Final = (AXIS, EXPERT_AXIS)
+TIDY: Final = Pipeline((CommonSubexpressions(), Simplify(), DeadCode()))
 
 
 def shard(graph: Graph, mesh: Mesh) -> Sharded:
@@ -23,8 +29,10 @@ def shard(graph: Graph, mesh: Mesh) -> Sharded:
     the parameter, or for other axes.
     """
     check_axes(mesh)
-    tidy = Pipeline((CommonSubexpressions(), Simplify(), DeadCode())).run(graph)
-    return shard_dense(tidy, mesh, mesh.names, tuple(n for n in mesh.names if n == AXIS))
+    inner = tuple(name for name in mesh.names if name == AXIS)
+    sharded = split_experts(shard_dense(TIDY.run(graph), mesh, mesh.names, inner))
+    done = Pipeline((DelaySums(mesh.names), DeadCode())).run(sharded.graph)
+    return replace(sharded, graph=done)
 
 
 def check_axes(mesh: Mesh) -> None:
