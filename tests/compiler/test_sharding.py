@@ -22,8 +22,9 @@ from tenzing.compiler.models import (
 from tenzing.compiler.passes import shard
 from tenzing.compiler.passes.sharding import Section, Split
 from tenzing.compiler.printer import to_text
-from tenzing.compiler.ranks import run_ranks
+from tenzing.compiler.ranks import Ranks, run_ranks
 from tenzing.compiler.reference import run
+from tenzing.compiler.timing import time_graph
 from tenzing.compiler.verify import verify
 from tenzing.errors import TenzingError, UsageError
 from tenzing.fabric import Mesh
@@ -198,3 +199,29 @@ def test_a_cache_is_cut_by_heads_and_written_back(numerics: str) -> None:
         torch.testing.assert_close(compiled(*given), wanted, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(module.keys, expected.keys, rtol=1e-5, atol=1e-5)
     assert int(module.calls) == 3
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_tokens_cut_between_products_change_no_value(name: str) -> None:
+    for batch in (1, 2):
+        graph = prefill_graph(SHAPES[name], batch, 8)
+        given = arrays(graph)
+        expected = run(graph, [given[v.name] for v in graph.inputs], given)
+        sharded = shard(verify(graph), tp(4), sequence=True)
+        assert sharded.graph.count()["reduce_scatter"] >= 3
+        norms = [n for n in sharded.graph.nodes if n.op.name == "rms_norm"]
+        shapes = {n.output.shape[:2] for n in norms if len(n.output.shape) == 3}
+        assert shapes == {(batch, 2), (batch, 1)}  # parts of eight tokens, and the last token
+        for got, whole in zip(Ranks(sharded).joined(given), expected, strict=True):
+            np.testing.assert_allclose(got, whole, atol=1e-5 * np.abs(whole).max())
+
+
+def test_tokens_are_cut_where_that_is_faster() -> None:
+    shape = DecoderShape(4, 512, 8, 8, 64, 1024, 512)
+    long = prefill_graph(shape, 1, 512, caches=False)
+    times = [time_graph(long, mesh={"tp": 4}, sequence_parallel=s) for s in (False, True, None)]
+    assert times[2] == min(times[:2], key=lambda t: t.total_ps)
+    assert times[1].sequence_parallel
+    assert not times[0].sequence_parallel
+    step = time_graph(decode_graph(shape, 1, 64), mesh={"tp": 4})
+    assert not step.sequence_parallel  # one token cannot be cut

@@ -63,6 +63,7 @@ class Compiled:
     numerics: str = "instruction"
     kernels: Kernels = ()
     mesh: Mesh = field(default_factory=lambda: Mesh(()))
+    sequence_parallel: bool | None = False
     reporter: Callable[[Compiled], str] | None = field(default=None, repr=False)
     _programs: dict[str, Program] = field(default_factory=dict, repr=False)
     _analyses: dict[str, Analysis] = field(default_factory=dict, repr=False)
@@ -78,7 +79,9 @@ class Compiled:
     @cached_property
     def sharded(self) -> Sharded:
         """The graph of every rank of the mesh, and how arrays are cut for it."""
-        return shard(recognise(self.imported.graph), self.mesh)
+        sequence = self.sequence_parallel
+        chosen = self.time.sequence_parallel if sequence is None else sequence
+        return shard(recognise(self.imported.graph), self.mesh, chosen)
 
     @property
     def graph(self) -> Graph:
@@ -185,6 +188,7 @@ class Compiled:
             self._times[name] = time_graph(
                 self.imported.graph, name, autocast=self.autocast,
                 autocast_dtype=self.autocast_dtype, mesh=dict(self.mesh.axes),
+                sequence_parallel=self.sequence_parallel,
             )  # fmt: skip
         return self._times[name]
 
@@ -261,6 +265,7 @@ def compile(
     autocast: str = "none",
     autocast_dtype: str = "bf16",
     mesh: Mapping[str, int] | None = None,
+    sequence_parallel: bool | None = False,
     kernels: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Compiled:
     """Compile a model of any framework at the shapes of its example inputs.
@@ -273,8 +278,9 @@ def compile(
     multiplies matrices in ``autocast_dtype``, ``all`` computes everything in it. ``kernels``:
     the user's own NKI kernels by the operation they replace, such as ``rms_norm``. ``mesh``:
     ``{"tp": 8}`` splits weights and heads over eight cores, ``{"tp": 2, "ep": 4}`` also the
-    experts of a mixture, whole ones over four. Raises UnsupportedOp, UsageError or
-    FactsError.
+    experts of a mixture, whole ones over four. ``sequence_parallel``: also cut the tokens between
+    products, which saves norms and residuals; None does so where it is faster. Raises
+    UnsupportedOp, UsageError or FactsError.
     """
     chip = facts.chip(target)
     check_modes(numerics, autocast, autocast_dtype)
@@ -285,7 +291,16 @@ def compile(
     if imported.example is None:
         imported = imported._replace(example=(inputs, keywords))
     own = registered(kernels or {})
-    return Compiled(imported, chip.name, autocast, autocast_dtype, numerics, own, ranks)
+    return Compiled(
+        imported,
+        chip.name,
+        autocast,
+        autocast_dtype,
+        numerics,
+        own,
+        ranks,
+        sequence_parallel,
+    )
 
 
 def check_modes(numerics: str, autocast: str, autocast_dtype: str) -> None:

@@ -36,14 +36,24 @@ def run_graph(
     return results, core.program
 
 
-def record_graph(graph: Graph, target: str, *, check_memory: bool = True) -> Program:
+def record_graph(
+    graph: Graph, target: str, *, check_memory: bool = True, ends: list[int] | None = None
+) -> Program:
     """The program of a graph without values: shapes and dtypes decide it.
+
+    ``ends`` gets the number of instructions up to the end of each node.
 
     Raises CapacityError when it needs more HBM than a core has, unless told not to look.
     """
     core = Core(facts.chip(target), Options(values=False), graph.name)
     bound = {v: _bind(core, v, None) for v in (*graph.inputs, *graph.parameters)}
-    _lower(core, graph, bound, None, check_memory)
+
+    def mark(number: int, total: int) -> None:
+        core.flush()
+        assert ends is not None
+        ends.append(len(core.program))
+
+    _lower(core, graph, bound, None if ends is None else mark, check_memory)
     return core.program
 
 

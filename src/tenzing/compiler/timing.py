@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
+import numpy as np
+
 from tenzing import facts
 from tenzing.compiler.execution import record_graph
 from tenzing.compiler.graph import Graph, Node, Value
 from tenzing.compiler.lowering import device_dtype
 from tenzing.compiler.ops import CollectiveOp, Constant
+from tenzing.compiler.overlap import overlapped_ps
 from tenzing.compiler.passes import default_pipeline, recognise, shard
 from tenzing.compiler.printer import to_text
 from tenzing.compiler.repetition import collapse, find_repetition
@@ -26,6 +29,7 @@ KEPT: Final = 3  # blocks simulated: the first is cold, the last two give the st
 TERA: Final = 10**12
 GIGA: Final = 10**9
 PS_PER_US: Final = 10**6
+TOKEN_RANKS: Final = (2, 3)
 Prepare = Callable[[Graph], Graph]
 
 
@@ -34,7 +38,9 @@ class GraphTime:
     """Time and work of one execution of a graph on one core; picoseconds, bytes.
 
     ``repeats``: how many equal blocks the graph has, ``simulated``: how many were simulated.
-    ``busy_ps`` by engine; ``collective_ps`` is the part of the total spent between ranks.
+    ``busy_ps`` by engine; ``collective_ps`` is spent between ranks, of which ``exposed_ps`` is part
+    of the total: the rest of the program hides the remainder. ``sequence_parallel``: tokens are cut
+    over ranks between products.
     """
 
     chip_name: str
@@ -51,6 +57,8 @@ class GraphTime:
     repeats: int = 1
     simulated: int = 1
     collective_ps: int = 0
+    exposed_ps: int = 0
+    sequence_parallel: bool = False
     assumed: tuple[str, ...] = ()
 
     @property
@@ -92,32 +100,46 @@ class GraphTime:
 
 def time_graph(
     graph: Graph, target: str = "trn2", *, autocast: str = "none", autocast_dtype: str = "bf16",
-    mesh: Mapping[str, int] | None = None,
+    mesh: Mapping[str, int] | None = None, sequence_parallel: bool | None = None,
 ) -> GraphTime:  # fmt: skip
     """Time an imported or built graph: passes, kernels, schedule.
 
     Repeated layers cost the time of three: the rest follows the increment of the last one. Results
-    are kept on disk. With a ``mesh`` it is the time of one of its ranks, waiting for collectives,
-    which nothing hides. Raises CapacityError when a rank's share does not fit.
+    are kept on disk. With a ``mesh`` it is the time of one of its ranks, which waits for
+    collectives as far as nothing else is left to do (see ``overlap``). ``sequence_parallel``:
+    whether tokens are cut between products; None takes the faster way. Raises CapacityError when a
+    rank's share does not fit.
     """
     chip = facts.chip(target).name
     ranks = Mesh.of(mesh)
-    key = {
-        "graph": digest(graph), "chip": chip, "autocast": autocast, "dtype": autocast_dtype,
-        "mesh": ranks.axes,
-    }  # fmt: skip
     if ranks.ranks == 1 and autocast == "none":  # neither can make weights smaller
         check_hbm(chip, _held_bytes(graph))
     pipeline = default_pipeline(autocast, autocast_dtype)
+    content = digest(graph)
 
-    def optimise(given: Graph) -> Graph:
-        alone = ranks.ranks == 1
-        return pipeline.run(given if alone else shard(recognise(given), ranks).graph)
+    def timed(sequence: bool) -> GraphTime:
+        key = {"graph": content, "chip": chip, "autocast": autocast, "dtype": autocast_dtype,
+               "mesh": ranks.axes, "sequence": sequence}  # fmt: skip
 
-    found = cached("graph-time", key, lambda: asdict(_time(graph, chip, optimise)))
-    result = GraphTime(**{**found, "assumed": tuple(found["assumed"])})
+        def optimise(given: Graph) -> Graph:
+            alone = ranks.ranks == 1
+            return pipeline.run(given if alone else shard(recognise(given), ranks, sequence).graph)
+
+        found = cached("graph-time", key, lambda: asdict(_time(graph, chip, optimise)))
+        return GraphTime(**{**found, "assumed": tuple(found["assumed"])})
+
+    wanted = (False, True) if sequence_parallel is None else (sequence_parallel,)
+    tokens = ranks.ranks > 1 and any(_tokens_divide(v, ranks.ranks) for v in graph.inputs)
+    result = min((timed(s) for s in wanted if tokens or not s), key=lambda t: t.total_ps)
     check_memory(result)
     return result
+
+
+def _tokens_divide(value: Value, ranks: int) -> bool:
+    """Whether an input [batch, tokens] or [batch, tokens, width] has tokens for every rank."""
+    return (
+        len(value.shape) in TOKEN_RANKS and value.shape[1] >= ranks and not value.shape[1] % ranks
+    )
 
 
 def check_memory(time: GraphTime) -> None:
@@ -155,16 +177,27 @@ def _time(graph: Graph, chip: str, optimise: Prepare) -> GraphTime:
 
 
 def _measure(graph: Graph, chip: str) -> GraphTime:
-    own = summarise(analyse(record_graph(graph, chip, check_memory=False)))
-    waiting = sum(_collective_ps(node, chip) for node in graph.nodes)
-    return replace(own, total_ps=own.total_ps + waiting, collective_ps=waiting)
+    waits = {k: _collective_ps(node, chip) for k, node in enumerate(graph.nodes)
+             if isinstance(node.op, CollectiveOp)}  # fmt: skip
+    marks: list[int] = []
+    program = record_graph(graph, chip, check_memory=False, ends=marks if waits else None)
+    analysis = analyse(program)
+    own = summarise(analysis)
+    if not waits:
+        return own
+    done = np.maximum.accumulate(np.asarray([0, *analysis.done_ps], np.int64))
+    ends = [int(done[mark]) for mark in marks]
+    total = overlapped_ps(graph, ends, waits) + own.total_ps - ends[-1]
+    kinds = {node.op.kind for node in graph.nodes if isinstance(node.op, CollectiveOp)}
+    return replace(own, total_ps=total, collective_ps=sum(waits.values()),
+                   exposed_ps=total - own.total_ps,
+                   sequence_parallel="reduce_scatter" in kinds)  # fmt: skip
 
 
 def _collective_ps(node: Node, chip: str) -> int:
-    """How long the ranks exchange what one node combines; 0 for other nodes."""
+    """How long the ranks exchange what one node combines."""
     op = node.op
-    if not isinstance(op, CollectiveOp):
-        return 0
+    assert isinstance(op, CollectiveOp)
     moved = op.moved_bytes([v.type for v in node.inputs], [v.type for v in node.outputs])
     return collective_ps(facts.chip(chip), Collective(op.kind, moved, op.ranks))
 
@@ -190,13 +223,13 @@ def _extended(less: GraphTime, more: GraphTime, count: int) -> GraphTime:
     amounts = {
         name: grown(name)
         for name in ("total_ps", "instructions", "flops", "hbm_read_bytes", "hbm_write_bytes",
-                     "hbm_bytes", "collective_ps")
+                     "hbm_bytes", "collective_ps", "exposed_ps")
     }  # fmt: skip
     busy = {k: v + extra * (v - less.busy_ps[k]) for k, v in more.busy_ps.items()}
     return GraphTime(
         more.chip_name, launch_ps=more.launch_ps, sbuf_peak_bytes=more.sbuf_peak_bytes,
         psum_peak_bytes=more.psum_peak_bytes, busy_ps=busy, repeats=count, simulated=KEPT,
-        assumed=more.assumed, **amounts,
+        assumed=more.assumed, sequence_parallel=more.sequence_parallel, **amounts,
     )  # fmt: skip
 
 

@@ -19,18 +19,18 @@ AXES: Final = (AXIS, EXPERT_AXIS)
 TIDY: Final = Pipeline((CommonSubexpressions(), Simplify(), DeadCode()))
 
 
-def shard(graph: Graph, mesh: Mesh) -> Sharded:
+def shard(graph: Graph, mesh: Mesh, sequence: bool = False) -> Sharded:
     """One rank's graph of ``graph``, collectives inserted.
 
     Projections are split by columns or heads, those behind them by rows with a sum over ranks;
     attention by heads, key heads shared by ranks when there are fewer; tables and logits by
     vocabulary. All this is cut over all ranks; the experts of a mixture over the axis ``ep``, and
-    inside their width over ``tp``. Raises UsageError when a model cannot be split that way, naming
-    the parameter, or for other axes.
+    inside their width over ``tp``. ``sequence`` also cuts the tokens between products. Raises
+    UsageError when a model cannot be split that way, naming the parameter, or for other axes.
     """
     check_axes(mesh)
     inner = tuple(name for name in mesh.names if name == AXIS)
-    sharded = split_experts(shard_dense(TIDY.run(graph), mesh, mesh.names, inner))
+    sharded = split_experts(shard_dense(TIDY.run(graph), mesh, mesh.names, inner, sequence))
     done = Pipeline((DelaySums(mesh.names), DeadCode())).run(sharded.graph)
     return replace(sharded, graph=done)
 

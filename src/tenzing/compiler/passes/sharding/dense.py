@@ -25,6 +25,7 @@ from tenzing.compiler.ops import (
     Gather,
     Linear,
     Multiply,
+    ReduceScatter,
     Reshape,
     Rotary,
     Slice,
@@ -38,16 +39,24 @@ from tenzing.compiler.passes.sharding.plan import Plan
 from tenzing.errors import UsageError
 from tenzing.fabric import Mesh
 
+TOKEN_DIM: Final = 1  # of activations [batch, tokens, width]
+ACTIVATION_RANK: Final = 3
 HEAD_DIM: Final = 1  # of queries, keys and caches [batch, heads, length, width]
 INDEX: Final = np.dtype(np.int32)
 State = tuple[Value, Split | None]
 
 
-def shard_dense(graph: Graph, mesh: Mesh, axes: tuple[str, ...], inner: tuple[str, ...]) -> Sharded:
-    """Everything but the choice of experts cut along ``axes``; experts' widths along ``inner``."""
+def shard_dense(
+    graph: Graph, mesh: Mesh, axes: tuple[str, ...], inner: tuple[str, ...], sequence: bool = False
+) -> Sharded:
+    """Everything but the choice of experts cut along ``axes``; experts' widths along ``inner``.
+
+    ``sequence``: between products every rank holds its part of the tokens, so that norms and
+    residuals are not computed on all ranks: a sum scatters them, the next product gathers them.
+    """
     if mesh.size(axes) == 1:
         return Sharded(graph, mesh, {}, ((),) * len(graph.outputs))
-    return _Sharder(graph, mesh, axes, inner).run()
+    return _Sharder(graph, mesh, axes, inner, sequence).run()
 
 
 @dataclass
@@ -56,6 +65,7 @@ class _Sharder:
     mesh: Mesh
     axes: tuple[str, ...]
     inner: tuple[str, ...]
+    sequence: bool
     states: dict[Value, State] = field(default_factory=dict)
     cuts: dict[str, tuple[Split, ...]] = field(default_factory=dict)
     gathered: dict[tuple[Value, Split], Value] = field(default_factory=dict)
@@ -298,12 +308,20 @@ class _Sharder:
 
     def _row_parallel(self, node: Node, x: Value, split: Split) -> None:
         add = self.builder.add
-        total = add(node.op, x, self._outer(node.inputs[1], split)[0])
-        total = add(AllReduce(self.axes, self.ranks), total)
+        product = add(node.op, x, self._outer(node.inputs[1], split)[0])
+        total, kept = self._sum(product)
         for bias in node.inputs[2:]:  # once, behind the sum over ranks
             spread = BroadcastInDim(total.shape, (len(total.shape) - 1,))
             total = add(Add(), total, add(spread, self._whole(*self._state(bias))))
-        self._set(node, (total,), None)
+        self._set(node, (total,), kept)
+
+    def _sum(self, product: Value) -> State:
+        """The sum over ranks of [batch, tokens, width]: whole, or every rank's part of tokens."""
+        tokens = product.shape[TOKEN_DIM] if len(product.shape) == ACTIVATION_RANK else 0
+        if not self.sequence or not tokens or tokens % self.ranks:
+            return self.builder.add(AllReduce(self.axes, self.ranks), product), None
+        part = self.builder.add(ReduceScatter(self.axes, self.ranks, TOKEN_DIM), product)
+        return part, Split.of(TOKEN_DIM, tokens, self.ranks, self.axes)
 
     def _experts(self, node: Node) -> None:
         op = node.op
@@ -337,7 +355,8 @@ class _Sharder:
         assert first is not None
         own = add(Subtract(), places, add(BroadcastInDim(places.shape, (0,)), first))
         rows = add(Reshape(node.outputs[0].shape), add(TakeRows(), local, own))
-        self._set(node, (add(AllReduce(self.axes, self.ranks), rows),), None)
+        total, kept = self._sum(rows)
+        self._set(node, (total,), kept)
 
 
 def in_order(built: Graph, like: Graph) -> Graph:

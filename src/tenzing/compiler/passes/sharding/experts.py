@@ -36,6 +36,7 @@ from tenzing.compiler.ops import (
     Slice,
     Subtract,
     TakeRows,
+    TopK,
     Transpose,
     While,
 )
@@ -59,13 +60,15 @@ def split_experts(sharded: Sharded) -> Sharded:
     return _Splitter(sharded).run()
 
 
-def busiest_rows(rows: int, ranks: int) -> int:
+def busiest_rows(rows: int, ranks: int, chosen: int, held: int) -> int:
     """Rows of the rank that gets most, when each row falls on any rank alike.
 
-    The mean and the usual bound on the largest of ``ranks`` deviations: sqrt(2 mean ln ranks).
+    The mean and the usual bound on the largest of ``ranks`` deviations: sqrt(2 mean ln ranks). A
+    token has ``chosen`` rows, all for different experts, of which a rank holds ``held``.
     """
     mean = rows / ranks
-    return min(rows, math.ceil(mean + math.sqrt(TWO * mean * math.log(ranks))))
+    most = rows // chosen * min(chosen, held)
+    return min(most, math.ceil(mean + math.sqrt(TWO * mean * math.log(ranks))))
 
 
 @dataclass
@@ -131,7 +134,9 @@ class _Splitter:
     def _region(self, region: _Region) -> Value:
         add = self.builder.add
         local, own = self._own(region)
-        capacity = busiest_rows(region.rows, self.ranks)
+        held = self._new(_stacks(region.last)[0]).shape[0]
+        chosen = _choices(self.graph, region.index)
+        capacity = busiest_rows(region.rows, self.ranks, chosen, held)
         if capacity < region.rows:
             result = _Rounds(self, region, local, own, capacity).result()
         else:
@@ -146,7 +151,7 @@ class _Splitter:
         """The number of each row's expert among the rank's own, and whether it is one of them."""
         add = self.builder.add
         index = add(Convert(INDEX), self._new(region.index))
-        count = self._new(next(iter(_stacks(region.last)))).shape[0]
+        count = self._new(_stacks(region.last)[0]).shape[0]
         place = add(AxisIndex((EXPERT_AXIS,), self.ranks))
         first = add(Multiply(), place, add(Constant.splat(count, (), INDEX)))
         local = add(Subtract(), index, add(BroadcastInDim(index.shape, ()), first))
@@ -295,6 +300,16 @@ def _regions(graph: Graph) -> list[_Region]:
         apart = [whole] if _is_closed(graph, whole, index) else [[node] for node in nodes]
         found += [_Region(each, index) for each in apart]
     return found
+
+
+def _choices(graph: Graph, index: Value) -> int:
+    """How many different experts a token has, if the index is that of a top-k; 1 if not."""
+    makers = graph.producers()
+    maker = makers.get(index)
+    while maker is not None and not isinstance(maker.op, TopK):
+        moved = isinstance(maker.op, Reshape | Convert | Select)
+        maker = makers.get(maker.inputs[-1]) if moved else None
+    return maker.op.k if maker is not None and isinstance(maker.op, TopK) else 1
 
 
 def _between(graph: Graph, members: Sequence[Node]) -> list[Node]:
