@@ -8,7 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tenzing import kernels
+from tenzing import facts, kernels
+from tenzing.isa import numerics
 from tenzing.kernels.matmul import batched_matmul, gated_linear
 from tenzing.kernels.operands import chunks
 from tenzing.kernels.plan import Plan, Shape, candidates, default_plan
@@ -47,6 +48,20 @@ def test_linear_of_every_dtype(rows: int, depth: int, columns: int, dtype) -> No
     bias = normal(columns, seed=2)
     result = run(kernels.linear, x, w, bias, out_dtype=F32)
     np.testing.assert_allclose(result, exact(x, w) + bias, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("target", ["trn1", "inf2", "trn2", "trn3"])
+def test_each_dtype_multiplies_at_the_rate_of_its_chip(target: str) -> None:
+    chip = facts.chip(target)
+    busy = {
+        name: timed(512, 2048, 2048, numerics.dtype(name), target).busy_ps["Tensor"]
+        for name in ("bfloat16", "float16", "tfloat32", "float32", "float8_e4m3")
+    }
+    assert busy["float16"] == busy["bfloat16"] == pytest.approx(busy["tfloat32"], rel=0.1)
+    slower = chip.integer("tensor.fp32_passes") * chip.number("tensor.fp32_cycles_per_row")
+    assert busy["float32"] / busy["bfloat16"] == pytest.approx(slower, rel=0.1)
+    rows = 2 if chip.flag("tensor.double_row_fp8") else 1
+    assert busy["bfloat16"] / busy["float8_e4m3"] == pytest.approx(rows, rel=0.25)
 
 
 def test_every_cut_gives_the_same_product() -> None:

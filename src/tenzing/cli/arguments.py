@@ -39,7 +39,7 @@ def add_path(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--autocast", choices=("none", "matmult", "all"), default="none",
-        help="for models: what runs in bf16 (default: none)",
+        help="for models: what runs in fewer bits (default: none)",
     )  # fmt: skip
 
 

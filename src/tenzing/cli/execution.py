@@ -42,7 +42,7 @@ def _add_run(sub: Any) -> None:
     model = parser.add_argument_group("for models")
     model.add_argument(
         "--autocast-dtype", default="bf16", metavar="DTYPE",
-        help="what autocast computes in: bf16, fp16 or fp8_e4m3 (fp8 with matmult) (default: bf16)",
+        help="what autocast computes in: bf16, fp16, tf32 or fp8_e4m3 (default: bf16)",
     )  # fmt: skip
     model.add_argument(
         "--numerics",

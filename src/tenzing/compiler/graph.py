@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tenzing.errors import Loc, TenzingError
+from tenzing.isa import numerics
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -38,6 +39,7 @@ SHORT_NAMES: Final[Mapping[str, str]] = {
 BF16: Final = np.dtype(ml_dtypes.bfloat16)
 F32: Final = np.dtype(np.float32)
 BOOL: Final = np.dtype(np.bool_)
+TF32: Final = numerics.dtype("tfloat32")  # four bytes, ten bits of mantissa
 
 
 class GraphError(TenzingError):
@@ -48,12 +50,17 @@ class GraphError(TenzingError):
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
     """Short name used in printed graphs, such as ``bf16``."""
-    return SHORT_NAMES.get(dtype.name, dtype.name)
+    return "tf32" if dtype == TF32 else SHORT_NAMES.get(dtype.name, dtype.name)
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """True for IEEE and ml_dtypes floating-point dtypes."""
-    return dtype.kind == "f" or dtype.name.startswith(("bfloat", "float"))
+    """True for IEEE and ml_dtypes floating-point dtypes and tf32."""
+    return dtype.kind == "f" or dtype == TF32 or dtype.name.startswith(("bfloat", "float"))
+
+
+def is_narrow(dtype: np.dtype[Any]) -> bool:
+    """True for floats of less precision than the float32 that engines compute in."""
+    return is_float(dtype) and (dtype.itemsize < F32.itemsize or dtype == TF32)
 
 
 @dataclass(frozen=True)

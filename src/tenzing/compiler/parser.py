@@ -16,6 +16,7 @@ import numpy as np
 from tenzing.compiler.graph import (
     OPS,
     SHORT_NAMES,
+    TF32,
     Alias,
     Graph,
     GraphError,
@@ -40,7 +41,7 @@ TOKEN: Final = re.compile(
 )
 DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
     short: np.dtype(getattr(ml_dtypes, name, name)) for name, short in SHORT_NAMES.items()
-}
+} | {"tf32": TF32}
 RECORDS: Final[Mapping[str, type]] = {"Window": Window}
 LITERALS: Final[Mapping[str, Any]] = {"None": None, "True": True, "False": False}
 

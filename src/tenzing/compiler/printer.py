@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tenzing.compiler.graph import Graph, Node, TensorType, Value, dtype_name
+from tenzing.compiler.graph import F32, TF32, Graph, Node, TensorType, Value, dtype_name
 from tenzing.compiler.ops import Access, Constant, Fused
 
 LISTED_ELEMENTS: Final = 16  # constants up to this size are written out
@@ -43,7 +43,7 @@ def digest(data: bytes) -> str:
 
 def element_text(dtype: np.dtype[Any], data: bytes) -> str | None:
     """The shortest number that reads back to these bits; None when no number does."""
-    element = np.frombuffer(data, dtype)[0]
+    element = np.frombuffer(data, F32 if dtype == TF32 else dtype)[0]
     for text in (str(element), repr(element.item())):
         if element_bytes(dtype, text) == data:
             return text
@@ -57,7 +57,7 @@ def element_bytes(dtype: np.dtype[Any], text: str) -> bytes:
     if dtype.kind == "b":
         return np.array(text == "True", dtype).tobytes()
     with np.errstate(over="ignore"):
-        return np.array(float(text)).astype(dtype).tobytes()
+        return np.array(float(text)).astype(F32 if dtype == TF32 else dtype).tobytes()
 
 
 def _large(graph: Graph) -> list[bytes]:

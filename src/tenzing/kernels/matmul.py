@@ -42,14 +42,16 @@ Bank = tuple[Span, Span, NkiTensor]  # rows and columns within a group, and thei
 class Finish:
     """What happens to products on their way to HBM.
 
-    One product: ``op(product + bias) + residual``. Two: ``op(first + bias) * (second + bias) +
-    residual``, a gate and what it gates. Either bias may be absent.
+    One product: ``op(product * scale + bias) + residual``. Two: ``op(first + bias) * (second +
+    bias) + residual``, a gate and what it gates. Scale and biases, one number per column, may be
+    absent.
     """
 
     out: NkiTensor
     biases: tuple[NkiTensor | None, ...] = (None,)
     op: Any = None
     residual: NkiTensor | None = None
+    scale: NkiTensor | None = None
 
 
 @jit
@@ -62,15 +64,17 @@ def linear(
     out_dtype: Any = None,
     plan: Plan | None = None,
     transpose_w: bool = False,
+    scale: NkiTensor | None = None,
 ) -> NkiTensor:
-    """``op(x @ w + bias) + residual``: x [rows, k], w [k, n], bias [n], residual [rows, n].
+    """``op(x @ w * scale + bias) + residual``: x [rows, k], w [k, n], residual [rows, n].
 
-    The product runs in the dtype of ``w``; ``x`` is cast on chip. ``plan`` says how the product
-    is cut; without it the cut with the best estimate is taken. ``transpose_w``: w is [n, k].
+    Scale and bias are [n]. The product runs in the dtype of ``w``; ``x`` is cast on chip.
+    ``plan`` says how the product is cut; without it the cut with the best estimate is taken.
+    ``transpose_w``: w is [n, k].
     """
     left, right = Operand(x, False, w.dtype), Operand(w, not transpose_w, w.dtype)
     out = nl.ndarray((x.shape[0], right.width), dtype=out_dtype or x.dtype, buffer=nl.hbm)
-    multiply(left, (right,), Finish(out, (bias,), op, residual), plan)
+    multiply(left, (right,), Finish(out, (bias,), op, residual, scale), plan)
     return out
 
 
@@ -121,8 +125,9 @@ def multiply(
     """The products of an operand with one or two others, group of PSUM banks by group."""
     turning = TURNING_BANKS if not all(o.moves_by_dma for o in (left, *rights)) else 0
     shape = Shape(
-        left.width, left.depth, rights[0].width, left.dtype.itemsize, len(rights), turning
-    )
+        left.width, left.depth, rights[0].width, left.dtype.itemsize, len(rights), turning,
+        one_pass=left.dtype != nl.float32,
+    )  # fmt: skip
     plan = plan or chosen_plan(shape, left.dtype)
     held = {
         "left": [Loaded(left, *plan.side(shape, "left"))],
@@ -237,12 +242,14 @@ class Stores:
         self.extras = None
         if finish.residual is not None:
             self.extras = Ring(size, finish.residual.dtype, STORES_IN_FLIGHT)
+        self.scale = None if finish.scale is None else _RowTiles(finish.scale, size)
         self.rows_of = [None if b is None else _RowTiles(b, size) for b in finish.biases]
 
     def put(self, banks: list[list[Bank]], rows: Span, columns: Span) -> None:
         """Everything of one group."""
         across = slice(columns[0], columns[0] + columns[1])
         shifts = [None if tiles is None else tiles.get(columns) for tiles in self.rows_of]
+        shifts.append(None if self.scale is None else self.scale.get(columns))
         turn = 0
         for high_span, row in groupby(zip(*banks, strict=True), key=lambda pair: pair[0][0]):
             start, high = rows[0] + high_span[0], high_span[1]
@@ -274,7 +281,7 @@ class Stores:
         residual: NkiTensor | None,
         turn: int,
     ) -> None:
-        steps = [*_added(shifts[0]), *_activated(self.finish.op)]
+        steps = [*_scaled(shifts[-1]), *_added(shifts[0]), *_activated(self.finish.op)]
         if len(products) > 1:
             gate = nl.ndarray(dst.shape, dtype=nl.float32, buffer=nl.sbuf)
             finished(gate, products[0], steps, turn)
@@ -316,6 +323,10 @@ def finished(dst: NkiTensor, product: NkiTensor, steps: Sequence[Step], turn: in
         step(between, current)
         current = between
     steps[-1](dst, current)
+
+
+def _scaled(tile: NkiTensor | None) -> list[Step]:
+    return [] if tile is None else [partial(_combined, tile, nl.multiply)]
 
 
 def _added(tile: NkiTensor | None) -> list[Step]:

@@ -20,13 +20,15 @@ LOADS_IN_FLIGHT: Final = 4  # of an operand that is used once; more would only d
 CROWDING: Final = 0.02  # of the time of loads, even hidden ones: neighbours need DMA too
 SHORT_NS: Final = 20_000  # of multiplying: below it, the start and end of a kernel count
 DOUBLE_ROW: Final = 2  # rows of fp8 in one cell
-FULL_RATE_BYTES: Final = 2  # of an element that TensorE takes in one pass
 STREAM_GROUPS: Final = 1.5  # of an operand that several kept groups use: one and half of the next
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Products of [rows, depth] and ``rights`` matrices [depth, columns], by bytes an element."""
+    """Products of [rows, depth] and ``rights`` matrices [depth, columns], by bytes an element.
+
+    ``one_pass``: TensorE takes the dtype at full rate, as it does all but float32.
+    """
 
     rows: int
     depth: int
@@ -34,6 +36,7 @@ class Shape:
     itemsize: int
     rights: int = 1
     banks_taken: int = 0  # by work beside the products
+    one_pass: bool = True
 
     @property
     def unit(self) -> int:
@@ -178,7 +181,7 @@ def multiply_ns(shape: Shape) -> float:
     """Time of TensorE at full rate."""
     chip = current_chip()
     passes = chip.number("tensor.fp32_passes") * chip.number("tensor.fp32_cycles_per_row")
-    wide = 1.0 if shape.itemsize <= FULL_RATE_BYTES else passes
+    wide = 1.0 if shape.one_pass else passes
     pmax = nl.tile_size.pmax
     tiles = -(-shape.rows // pmax) * -(-shape.depth // (pmax * shape.unit))
     return tiles * shape.columns * shape.rights * wide / chip.number("tensor.clock_ghz")

@@ -192,6 +192,7 @@ def _products() -> list[Sample]:
         (ops.Linear("kn", "relu", BF16), (x.astype(BF16), weight.T.astype(BF16), bias)),
         (ops.Linear("kn", "", F32, True), (x, weight.T.copy(), floats(2, 3, 5))),
         (ops.Linear("nk", "tanh", None, True), (x, weight, bias, floats(2, 3, 5))),
+        (ops.Linear("kn", "silu", scaled=True), (x, weight.T.copy(), bias + 3, bias)),
         (ops.GatedLinear("kn", "silu"), (x, weight.T.copy(), weight.T + 1)),
         (ops.GatedLinear("kn", "gelu", BF16), (x, weight.T.copy(), weight.T + 1, bias, bias + 1)),
         (ops.Attention(0.3, 4, 2), (q, k, k + 1, mask)),

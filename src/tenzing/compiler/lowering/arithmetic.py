@@ -15,6 +15,7 @@ import numpy as np
 from tenzing.compiler.graph import BOOL, Node, is_float
 from tenzing.compiler.lowering.registry import device_dtype
 from tenzing.compiler.lowering.tiles import Body, Tile, spread, tiles, width_of
+from tenzing.compiler.ops.elementwise import narrow, widen
 from tenzing.kernels.angles import angle_tile, sine_tile
 from tenzing.kernels.functions import exponential_less_one_tile, log_one_plus_tile
 from tenzing.kernels.rounding import ceil_tile, floor_tile, round_tile, truncate_tile
@@ -269,7 +270,7 @@ def _converted_number(number: float, target: np.dtype[Any]) -> float:
     if target == BOOL:
         return int(number != 0)
     if is_float(target):
-        return float(np.float64(number).astype(target))
+        return float(widen(narrow(np.array(number), target)))
     return math.trunc(number) if math.isfinite(number) else 0
 
 

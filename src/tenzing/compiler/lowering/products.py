@@ -26,11 +26,11 @@ ACTIVATIONS: Final[Mapping[str, Any]] = {
 def _linear(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     op = node.op
     assert isinstance(op, Linear)
-    x, weight, bias, residual = op.parts(inputs)
+    x, weight, scale, bias, residual = op.parts(inputs)
     result = linear(
         as_rows(x), weight, bias, ACTIVATIONS[op.activation],
         None if residual is None else as_rows(residual), device_dtype(node.output.dtype),
-        transpose_w=op.weight == "nk",
+        transpose_w=op.weight == "nk", scale=scale,
     )  # fmt: skip
     return [result]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from tenzing.compiler.graph import (
     TensorType,
     Value,
     Work,
-    is_float,
+    is_narrow,
 )
 from tenzing.compiler.ops.activation import Activation, Gelu, Relu, Silu
 from tenzing.compiler.ops.elementwise import (
@@ -49,8 +49,7 @@ T = TypeVar("T")
 
 def accumulate(array: Array) -> Array:
     """The array in the dtype products are summed in: float32, or its own if wider or integer."""
-    narrow_float = is_float(array.dtype) and array.dtype.itemsize < F32.itemsize
-    return array.astype(F32) if narrow_float else array
+    return array.astype(F32) if is_narrow(array.dtype) else array
 
 
 @dataclass(frozen=True)
@@ -113,57 +112,74 @@ class DotGeneral(Op, name="dot_general"):
         return Work(matmul_flops=2 * depth * outputs[0].elements)
 
 
+class LinearParts(NamedTuple, Generic[T]):
+    """Inputs of a linear; None for the absent."""
+
+    x: T
+    weight: T
+    scale: T | None
+    bias: T | None
+    residual: T | None
+
+
 @dataclass(frozen=True)
 class Linear(Op, name="linear"):
-    """activation(x @ W + bias) + residual: inputs are (x [..., K], W, optional bias [N]).
+    """activation(x @ W * scale + bias) + residual: inputs are (x [..., K], W, ...).
 
-    ``weight`` says how W lies in memory: "nk" as PyTorch stores it or "kn". With ``residual`` the
-    last input is added to the result, which has its shape.
+    ``weight`` says how W lies in memory: "nk" as PyTorch stores it or "kn". Then come, when
+    present, a scale [N] (``scaled``), a bias [N], and a ``residual`` of the result's shape.
     """
 
     weight: str = "nk"
     activation: str = ""
     out_dtype: np.dtype[Any] | None = None
     residual: bool = False
+    scaled: bool = False
 
-    def parts(self, inputs: Sequence[T]) -> tuple[T, T, T | None, T | None]:
-        """x, W, bias and residual; None for the absent."""
+    def parts(self, inputs: Sequence[T]) -> LinearParts[T]:
+        """The inputs by name."""
         x, weight, *rest = inputs
+        scale = rest.pop(0) if self.scaled and rest else None
         added = rest.pop() if self.residual and rest else None
-        return x, weight, rest[0] if rest else None, added
+        return LinearParts(x, weight, scale, rest[0] if rest else None, added)
 
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         """x's leading dims, then N."""
-        low = 2 + self.residual
+        low = 2 + self.residual + self.scaled
         expect_count(self.name, inputs, low, low + 1)
-        x, weight, bias, residual = self.parts(inputs)
-        out = _product_type(self.name, self.weight, self.activation, x, weight, bias)
+        x, weight, scale, bias, residual = self.parts(inputs)
+        out = _product_type(self.name, self.weight, self.activation, x, weight, bias, scale)
         out = out.with_dtype(self.out_dtype or x.dtype)
         if residual is not None and residual.shape != out.shape:
             raise GraphError("linear residual", got=residual, allowed=f"{list(out.shape)}")
         return (out,)
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
-        """Matmul, bias, activation and residual in float32, rounded once."""
-        x, weight, bias, residual = self.parts(inputs)
-        total = _product(self.weight, self.activation, x, weight, bias)
+        """Matmul, scale, bias, activation and residual in float32, rounded once."""
+        x, weight, scale, bias, residual = self.parts(inputs)
+        total = _product(self.weight, self.activation, x, weight, bias, scale)
         if residual is not None:
             total = total + accumulate(residual)
         return (narrow(total, self.out_dtype or x.dtype),)
 
     def arithmetic(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Work:
         """Two operations per product, one per element added, the activation's own."""
-        _, _, bias, residual = self.parts(inputs)
-        added = (bias is not None) + (residual is not None)
+        added = sum(extra is not None for extra in self.parts(inputs)[2:])
         work = _product_work(self.activation, inputs[0], outputs)
         return work + Work(vector_ops=added * outputs[0].elements)
 
     def decompose(self, builder: GraphBuilder, *inputs: Value) -> tuple[Value, ...]:
-        """dot_general in float32, add of the broadcast bias, activation, residual, convert."""
-        x, weight, bias, residual = self.parts(inputs)
+        """dot_general in float32, scale, bias, activation, residual, convert."""
+        x, weight, scale, bias, residual = self.parts(inputs)
         dtype = self.out_dtype or x.dtype
-        wide = F32 if dtype.itemsize < F32.itemsize else dtype
-        total = _product_nodes(builder, self, wide, x, weight, bias)
+        wide = F32 if is_narrow(dtype) else dtype
+        contract = ((len(x.shape) - 1,), (1 if self.weight == "nk" else 0,))
+        total = builder.add(DotGeneral(((), ()), contract, wide), x, weight)
+        for row, op in ((scale, Multiply()), (bias, Add())):
+            if row is not None:
+                total = builder.add(op, total, _along_rows(builder, row, total))
+        if self.activation:
+            total = builder.add(EPILOGUES[self.activation], total)
         if residual is not None:
             total = builder.add(Add(), total, _as_dtype(builder, residual, wide))
         return (_as_dtype(builder, total, dtype),)
@@ -218,7 +234,7 @@ class GatedLinear(Op, name="gated_linear"):
         """Two linears in float32, their product, convert."""
         gate, up = self.sides(inputs)
         dtype = self.out_dtype or inputs[0].dtype
-        wide = F32 if dtype.itemsize < F32.itemsize else dtype
+        wide = F32 if is_narrow(dtype) else dtype
         one = Linear(self.weight, self.activation, wide)
         left = builder.add(one, *(v for v in gate if v is not None))
         right = builder.add(one.ending(""), *(v for v in up if v is not None))
@@ -227,7 +243,7 @@ class GatedLinear(Op, name="gated_linear"):
 
 def _product_type(
     name: str, layout: str, activation: str, x: TensorType, weight: TensorType,
-    bias: TensorType | None,
+    bias: TensorType | None, scale: TensorType | None = None,
 ) -> TensorType:  # fmt: skip
     """Type of ``x @ W``, checked; in x's dtype."""
     if activation and activation not in EPILOGUES:
@@ -243,14 +259,20 @@ def _product_type(
             got=x,
             allowed=f"[..., {depth}] for a weight {weight} ({layout})",
         )
-    if bias is not None and bias.shape != (width,):
-        raise GraphError(f"{name} bias", got=bias, allowed=f"[{width}]")
+    for row in (bias, scale):
+        if row is not None and row.shape != (width,):
+            raise GraphError(f"{name} bias or scale", got=row, allowed=f"[{width}]")
     return TensorType((*x.shape[:-1], width), x.dtype)
 
 
-def _product(layout: str, activation: str, x: Array, weight: Array, bias: Array | None) -> Array:
-    """activation(x @ W + bias) in float32."""
+def _product(
+    layout: str, activation: str, x: Array, weight: Array, bias: Array | None,
+    scale: Array | None = None,
+) -> Array:  # fmt: skip
+    """activation(x @ W * scale + bias) in float32."""
     total: Array = np.matmul(accumulate(x), accumulate(weight.T if layout == "nk" else weight))
+    if scale is not None:
+        total = total * accumulate(scale)
     if bias is not None:
         total = total + accumulate(bias)
     if activation:
@@ -263,17 +285,10 @@ def _product_work(activation: str, x: TensorType, outputs: Sequence[TensorType])
     return work + EPILOGUES[activation].arithmetic(outputs, outputs) if activation else work
 
 
-def _product_nodes(
-    builder: GraphBuilder, op: Linear, wide: np.dtype[Any], x: Value, weight: Value,
-    bias: Value | None,
-) -> Value:  # fmt: skip
-    contract = ((len(x.shape) - 1,), (1 if op.weight == "nk" else 0,))
-    total = builder.add(DotGeneral(((), ()), contract, wide), x, weight)
-    if bias is not None:
-        last = len(total.shape) - 1
-        row = _as_dtype(builder, bias, wide)
-        total = builder.add(Add(), total, builder.add(BroadcastInDim(total.shape, (last,)), row))
-    return builder.add(EPILOGUES[op.activation], total) if op.activation else total
+def _along_rows(builder: GraphBuilder, row: Value, like: Value) -> Value:
+    """The row [N] for every row of ``like``, in its dtype."""
+    op = BroadcastInDim(like.shape, (len(like.shape) - 1,))
+    return builder.add(op, _as_dtype(builder, row, like.dtype))
 
 
 def _as_dtype(builder: GraphBuilder, value: Value, dtype: np.dtype[Any]) -> Value:

@@ -11,6 +11,8 @@ import numpy as np
 
 from tenzing.compiler.graph import (
     BOOL,
+    F32,
+    TF32,
     Array,
     GraphError,
     Op,
@@ -18,22 +20,27 @@ from tenzing.compiler.graph import (
     Work,
     dtype_name,
     is_float,
+    is_narrow,
 )
+from tenzing.isa import numerics
 
 SQRT_HALF: Final = float(np.sqrt(0.5))
 
 
 def widen(array: Array) -> Array:
     """The array in the precision engines compute in: float32 for narrow floats."""
-    if is_float(array.dtype) and array.dtype.itemsize < np.dtype(np.float32).itemsize:
-        return array.astype(np.float32)
-    return array
+    return array.astype(F32) if is_narrow(array.dtype) else array
 
 
 def narrow(array: Array, dtype: np.dtype[Any]) -> Array:
     """Round to ``dtype``, to nearest even, without warnings for overflow."""
+    array = np.asarray(array)
+    if dtype == TF32 != array.dtype:
+        rounded = np.empty(array.shape, TF32)
+        numerics.store(rounded, array)
+        return rounded
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(array).astype(dtype, copy=False)
+        return array.astype(dtype, copy=False)
 
 
 def same_types(op: str, inputs: Sequence[TensorType]) -> TensorType:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tenzing.compiler.graph import Array, GraphError, Op, Shape, TensorType
-from tenzing.compiler.ops.elementwise import expect_count, narrow
+from tenzing.compiler.ops.elementwise import expect_count, narrow, widen
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Constant(Op, name="constant"):
         """The element of a splat."""
         if not self.is_splat:
             raise GraphError("constant is not a splat", got=TensorType(self.shape, self.dtype))
-        return float(np.frombuffer(self.data, self.dtype)[0])
+        return float(widen(np.frombuffer(self.data, self.dtype))[0])
 
     @property
     def array(self) -> Array:
@@ -60,7 +60,7 @@ class Constant(Op, name="constant"):
     def attrs(self) -> dict[str, Any]:
         """The value of a splat, else only the number of bytes."""
         if self.is_splat:
-            return {"value": np.frombuffer(self.data, self.dtype)[0].item()}
+            return {"value": widen(np.frombuffer(self.data, self.dtype))[0].item()}
         return {"bytes": len(self.data)}
 
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:

@@ -6,6 +6,7 @@ from typing import Final
 
 from tenzing.compiler.graph import Graph
 from tenzing.compiler.passes.attention import RecogniseAttention, ShareKeyHeads
+from tenzing.compiler.passes.autocast import AUTOCAST, AUTOCAST_DTYPES, Autocast
 from tenzing.compiler.passes.bands import MasksAsBands
 from tenzing.compiler.passes.cleanup import (
     CommonSubexpressions,
@@ -18,12 +19,7 @@ from tenzing.compiler.passes.epilogue import MatmulEpilogue, RecogniseLinear
 from tenzing.compiler.passes.experts import RecogniseExperts, SortByExpert
 from tenzing.compiler.passes.fusion import FuseRows
 from tenzing.compiler.passes.layout import PackHeads, SumsAsMatmul, WeightsForMatmul
-from tenzing.compiler.passes.legalise import (
-    AUTOCAST,
-    AUTOCAST_DTYPES,
-    Autocast,
-    NarrowNumbers,
-)
+from tenzing.compiler.passes.legalise import NarrowNumbers
 from tenzing.compiler.passes.linears import (
     AddResiduals,
     GateProducts,
@@ -135,7 +131,7 @@ def default_pipeline(
     passes: tuple[Pass, ...] = (
         *RECOGNITION,
         PackHeads(),
-        Autocast(autocast, AUTOCAST_DTYPES[autocast_dtype]),
+        Autocast(autocast, autocast_dtype),
         DeadCode(),
         SumsAsMatmul(),
         WeightsForMatmul(),

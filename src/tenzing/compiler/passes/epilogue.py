@@ -108,7 +108,9 @@ def _with_bias(
     builder: GraphBuilder, linear: Node, node: Node, others: tuple[Value, ...]
 ) -> tuple[Value, ...] | None:
     """``linear + bias`` where the bias is a row repeated over all leading dims."""
-    if not isinstance(node.op, Add) or len(linear.inputs) > MATRIX_RANK or not others:
+    if not isinstance(node.op, Add) or not isinstance(linear.op, Linear) or not others:
+        return None
+    if linear.op.parts(linear.inputs).bias is not None:
         return None
     row = _row(builder, others[0])
     if row is None or row.shape != others[0].shape[-1:]:

@@ -140,7 +140,8 @@ def _is_gate(gate: Node, up: Node) -> bool:
     if not isinstance(one, Linear) or not isinstance(other, Linear) or gate is up:
         return False
     same = replace(one, activation="") == other and gate.inputs[0] == up.inputs[0]
-    return same and not one.residual and len(gate.inputs) == len(up.inputs)
+    plain = not one.residual and not one.scaled
+    return same and plain and len(gate.inputs) == len(up.inputs)
 
 
 def _gated(builder: GraphBuilder, gate: Node, up: Node) -> tuple[Value, ...]:
