@@ -11,9 +11,13 @@ import pytest
 
 HERE = Path(__file__).resolve().parents[2] / "calibration"
 ROWS = tomllib.loads((HERE / "published.toml").read_text())["row"]
-QUICK = ("vector add, tiles [128", "vector add, one", "mamba v1, 256")
-# beyond 25 %: the published compiler hoists delta * u, the kernel as written does not (see note)
-EXPLAINED = ("mamba v2, 4096 channels", "mamba v3, sequence 8192")
+QUICK = ("vector add, tiles [128", "vector add, one", "mamba v1, 256", "SiLU", "AdamW", "RoPE")
+# beyond 25 %, with the reason in the row's note: the published compiler hoists delta * u, the kernel
+# as written does not; a search's kernel that is slower than the tutorial's
+EXPLAINED = (
+    "mamba v2, 4096 channels", "mamba v3, sequence 8192",
+    "selective scan 256 channels, sequence 7168, best of a search",
+)  # fmt: skip
 LIMIT = 0.25
 
 
@@ -42,7 +46,7 @@ def test_row_is_within_its_bound(row) -> None:
     outcome = runner().simulate(row)
     if row["name"] in EXPLAINED:
         assert row["note"]
-        assert outcome.error > LIMIT, "now within the bound: take it off the list"
+        assert abs(outcome.error) > LIMIT, "now within the bound: take it off the list"
     else:
         assert abs(outcome.error) <= LIMIT
 
