@@ -12,8 +12,8 @@ import pytest
 HERE = Path(__file__).resolve().parents[2] / "calibration"
 ROWS = tomllib.loads((HERE / "published.toml").read_text())["row"]
 QUICK = ("vector add, tiles [128", "vector add, one", "mamba v1, 256", "SiLU", "AdamW", "RoPE")
-# beyond 25 %, with the reason in the row's note: the published compiler hoists delta * u, the kernel
-# as written does not; a search's kernel that is slower than the tutorial's
+# beyond 25 %, with the reason in the row's note: the published compiler hoists delta * u, the
+# kernel as written does not; a search's kernel that is slower than the tutorial's
 EXPLAINED = (
     "mamba v2, 4096 channels", "mamba v3, sequence 8192",
     "selective scan 256 channels, sequence 7168, best of a search",
