@@ -105,7 +105,7 @@ def test_compare_shows_a_chip_that_refuses_beside_those_that_do_not(
 def test_profile_writes_a_page_and_a_trace(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     out, _ = run("profile", SMALL, "--out", folder)
-    assert sorted(p.name for p in folder.iterdir()) == ["report.html", "trace.json"]
+    assert sorted(p.name for p in folder.iterdir()) == ["profile.json", "report.html", "trace.json"]
     assert "vector_add.py" in out
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>") or page.startswith("<!doctype html>")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -73,6 +74,9 @@ def _add_profile(sub: Any) -> None:
     add_path(parser)
     add_target(parser)
     parser.add_argument("--out", default="profile", metavar="DIR", help="folder for the files")
+    parser.add_argument(
+        "--against", metavar="FILE", help="the profile.json of an earlier run: show what changed"
+    )
 
 
 def _add_compare(sub: Any) -> None:
@@ -147,6 +151,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _profile(options: argparse.Namespace) -> int:
+    earlier = report.read_profile(Path(options.against)) if options.against else None
     with script_output(options):
         result = commands.run(
             options.path, target=options.target, argv=options.script,
@@ -156,8 +161,11 @@ def _profile(options: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     report.write_run_html(result, folder / "report.html", profiled=True)
     report.write_run_perfetto(result, folder / "trace.json")
-    print(json.dumps(report.profile_json(result), indent=2) if options.json
-          else report.profile_text(result, folder))  # fmt: skip
+    plain = report.profile_json(result)
+    (folder / "profile.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(plain, indent=2) if options.json else report.profile_text(result, folder))
+    if earlier is not None:
+        print(report.difference_text(earlier, plain), file=sys.stderr if options.json else None)
     return EXIT_OK
 
 

@@ -1,5 +1,6 @@
 """Words and pictures: results as text, JSON, HTML and traces. Nothing is computed here."""
 
+from tenzing.report.difference import difference_text, read_profile
 from tenzing.report.html import write_html
 from tenzing.report.launches import (
     comparison_json,
@@ -19,8 +20,8 @@ from tenzing.report.run import error_json, run_json, run_summary
 from tenzing.report.table import Table, table
 
 __all__ = [
-    "Table", "comparison_json", "comparison_table", "comparison_text", "error_json",
-    "findings_json", "findings_text", "profile_json", "profile_summary", "profile_text", "run_json",
-    "run_result_json", "run_result_text", "run_summary", "table", "write_html",
-    "write_run_html", "write_run_perfetto",
+    "Table", "comparison_json", "comparison_table", "comparison_text", "difference_text",
+    "error_json", "findings_json", "findings_text", "profile_json", "profile_summary",
+    "profile_text", "read_profile", "run_json", "run_result_json", "run_result_text",
+    "run_summary", "table", "write_html", "write_run_html", "write_run_perfetto",
 ]  # fmt: skip

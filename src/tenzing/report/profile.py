@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from tenzing.errors import Loc
 from tenzing.machine import Advice, Link
 from tenzing.machine.critical import by_line
 from tenzing.report.html import Rows, Section
@@ -47,10 +48,13 @@ def critical_table(analysis: Profiled, count: int = SHOWN_LINES) -> Table:
     rows = []
     for loc, spent, parts in by_line(analysis.critical_path)[:count]:
         words = ", ".join(f"{name} {part / total:.0%}" for name, part in _largest(parts))
-        source = loc.excerpt().split("\n")[0].strip() if loc else ""
-        rows.append((str(loc or "-"), f"{spent / total:.1%}", words, source))
+        rows.append((str(loc or "-"), f"{spent / total:.1%}", words, _source(loc)))
     headers = ["line", "of the time", "spent on", "source"]
     return Table.of(headers, rows, "Critical path", "lrll")
+
+
+def _source(loc: Loc | None) -> str:
+    return loc.excerpt().split("\n")[0].strip() if loc else ""
 
 
 def _largest(parts: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -86,8 +90,7 @@ def bottleneck(analysis: Profiled) -> str:
     reason = _largest(parts)[0][0]
     share = spent / max(analysis.total_ps, 1)
     words = f"bottleneck: {loc or 'no source line'}, {share:.0%} of the time, mostly {reason}"
-    if loc and loc.excerpt():
-        words += f": {loc.excerpt().splitlines()[0].strip()}"
+    words += f": {_source(loc)}" if _source(loc) else ""
     if analysis.advice:
         best = analysis.advice[0]
         words += f"\nbest change: {best.change} at {best.loc} saves {best.gain:.0%}"
@@ -114,8 +117,9 @@ def profile_parts_json(analysis: Profiled) -> dict[str, Any]:
     return {
         **lines_json(analysis),
         "critical_path": [
-            {**(loc_json(loc) if loc else {}), "ps": spent, "spent_on_ps": parts}
-            for loc, spent, parts in by_line(analysis.critical_path)[:SHOWN_LINES]
+            {**(loc_json(loc) if loc else {}), "source": _source(loc), "ps": spent,
+             "spent_on_ps": parts}
+            for loc, spent, parts in by_line(analysis.critical_path)
         ],
         "advice": [
             {**(loc_json(a.loc) if a.loc else {}), "change": a.change, "because": a.why,
