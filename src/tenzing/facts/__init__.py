@@ -1,5 +1,6 @@
 """What is true: chips, instances and prices, each number with unit, kind and source."""
 
+from tenzing.facts.accelerator import Accelerator, accelerator, accelerators
 from tenzing.facts.chip import Chip, all_chips, chip, chips
 from tenzing.facts.fact import Alternative, Fact, Source
 from tenzing.facts.instance import Instance, instance, instances, instances_of
@@ -9,8 +10,8 @@ from tenzing.facts.price import NoPrice, Price, best_price, no_price, price, pri
 from tenzing.facts.render import as_json, render, schema_page
 
 __all__ = [
-    "Alternative", "Chip", "Fact", "Instance", "NoPrice", "Price", "Source",
-    "all_chips", "as_json", "best_price", "chip", "chips", "instance", "instances",
+    "Accelerator", "Alternative", "Chip", "Fact", "Instance", "NoPrice", "Price", "Source",
+    "accelerator", "accelerators", "all_chips", "as_json", "best_price", "chip", "chips", "instance", "instances",
     "instances_of", "model", "models", "no_price", "price", "prices_of", "render",
     "schema_page", "sources",
 ]  # fmt: skip

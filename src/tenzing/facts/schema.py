@@ -277,6 +277,17 @@ INSTANCE_KEYS: Final[Mapping[str, Key]] = _table(
     _flag("ec2_type", "rented under this name; an UltraServer is a group of instances"),
 )
 
+ACCELERATOR_KEYS: Final[Mapping[str, Key]] = _table(
+    _number("peak_bf16_tflops", "TFLOPS", "dense bf16 (or fp16) peak of the device"),
+    _number("peak_fp8_tflops", "TFLOPS", "dense 8-bit peak"),
+    _number("peak_fp4_tflops", "TFLOPS", "dense 4-bit peak"),
+    _number("peak_fp32_tflops", "TFLOPS", "fp32 peak"),
+    _number("hbm_gib", "GiB", "device memory"),
+    _number("hbm_gb_s", "GB/s", "device memory bandwidth"),
+    _number("link_gb_s", "GB/s", "links to neighbours, both directions together"),
+    _count("link_domain", "devices that reach each other over these links"),
+)  # fmt: skip
+
 TERMS: Final[Mapping[str, str]] = {
     "on_demand": "list price by the hour, no commitment",
     "capacity_block": "EC2 Capacity Blocks for ML, per hour of a block paid in advance",
