@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from tenzing import __version__, report
-from tenzing.cli import execution, numbers
+from tenzing.cli import execution, numbers, published
 from tenzing.cli.arguments import EXIT_OK
 from tenzing.errors import EXIT_REFUSED, TenzingError, UsageError
 
 EXIT_BUG: Final = 70  # an error of ours, as sysexits calls it
-FAMILIES: Final = (execution, numbers)  # the order in which help lists their commands
+FAMILIES: Final = (execution, numbers, published)  # the order in which help lists their commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

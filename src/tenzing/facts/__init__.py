@@ -1,6 +1,6 @@
 """What is true: chips, instances and prices, each number with unit, kind and source."""
 
-from tenzing.facts.accelerator import Accelerator, accelerator, accelerators
+from tenzing.facts.accelerator import Accelerator, accelerator, accelerators, rival_facts
 from tenzing.facts.chip import Chip, all_chips, chip, chips
 from tenzing.facts.fact import Alternative, Fact, Source
 from tenzing.facts.instance import Instance, instance, instances, instances_of
@@ -11,7 +11,8 @@ from tenzing.facts.render import as_json, render, schema_page
 
 __all__ = [
     "Accelerator", "Alternative", "Chip", "Fact", "Instance", "NoPrice", "Price", "Source",
-    "accelerator", "accelerators", "all_chips", "as_json", "best_price", "chip", "chips", "instance", "instances",
-    "instances_of", "model", "models", "no_price", "price", "prices_of", "render",
+    "accelerator", "accelerators", "all_chips", "as_json", "best_price", "chip", "chips",
+    "instance", "instances",
+    "instances_of", "model", "models", "no_price", "price", "prices_of", "render", "rival_facts",
     "schema_page", "sources",
 ]  # fmt: skip

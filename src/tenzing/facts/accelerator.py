@@ -73,6 +73,11 @@ def accelerator(name: str) -> Accelerator:
     return found
 
 
+def rival_facts() -> list[Book]:
+    """Every fact we hold about accelerators that are not AWS silicon, a book each."""
+    return [book for book, _ in _rivals().values()]
+
+
 @functools.cache
 def _aliases() -> Mapping[str, Accelerator]:
     found: dict[str, Accelerator] = {}

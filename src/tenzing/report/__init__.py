@@ -17,9 +17,11 @@ from tenzing.report.launches import (
 )
 from tenzing.report.profile import profile_summary
 from tenzing.report.run import error_json, run_json, run_summary
+from tenzing.report.scores import score_text
 from tenzing.report.table import Table, table
 
 __all__ = [
+    "score_text",
     "Table", "comparison_json", "comparison_table", "comparison_text", "difference_text",
     "error_json", "findings_json", "findings_text", "profile_json", "profile_summary",
     "profile_text", "read_profile", "run_json", "run_result_json", "run_result_text",

@@ -1,0 +1,202 @@
+"""What a model costs to run: parameters, FLOPs and bytes, from facts or from its name alone."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tenzing import facts
+from tenzing.facts.catalogue import Entry, find_shape
+
+GIGA: Final = 10**9
+MEGA: Final = 10**6
+MULTIPLY_ADD: Final = 2  # operations in a multiply-add
+KEY_AND_VALUE: Final = 2
+HEAD_DIM: Final = 128
+GROUPED_HEADS: Final = 8
+# Layers of Llama-like decoders by parameters: published configurations of Llama 2, 3 and 3.1.
+_LAYERS: Final = ((0.1, 12), (0.5, 20), (1.24, 16), (3.2, 28), (8.0, 32), (13.0, 40), (34.0, 48),
+                  (70.6, 80), (405.0, 126), (1000.0, 150))  # fmt: skip
+# Families that keep one key and value head for every query head.
+_MULTI_HEAD: Final = re.compile(
+    r"opt-|gpt-?[2j]|gpt-neo|pythia|bloom|llama-?2-(7|13)b|phi-?[123]|mpt|codegen|baichuan|t5|"
+    r"persimmon|stablelm|olmo-?(1|2|7)|idefics|llava|ctrl|biogpt|git-|xglm|qwen1?-?(1\.5)?-|yue"
+)
+_SIZE: Final = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)\s?([bm])(?![a-z0-9])")
+_ACTIVE: Final = re.compile(r"a(\d+(?:\.\d+)?)b")
+_NOISE: Final = re.compile(
+    r"-(instruct|chat|hf|base|it|maxtext|v0\.[0-9]|[0-9]{4}|preview|gptq|awq|fp8|bf16|think)\b"
+)
+ASSUMED_ACTIVE: Final = 0.12  # share of a mixture of experts that a token uses, when unknown
+ASSUMED_EXPERTS: Final = 64
+ASSUMED_TOP_K: Final = 6
+ASSUMED_PARAMS: Final = 7 * GIGA
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model as work: parameters, layers and what one item or token needs.
+
+    ``assumed`` names what was not published and had to be filled in.
+    """
+
+    name: str
+    kind: str
+    params: float
+    active: float
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int = 32000
+    experts: int = 0
+    top_k: int = 0
+    extra: tuple[tuple[str, Any], ...] = ()
+    assumed: tuple[str, ...] = ()
+    source: str = ""
+
+    def get(self, key: str, otherwise: Any = 0) -> Any:
+        """A further published value: tokens, gmacs, resolution, steps, passes, towers, ..."""
+        return dict(self.extra).get(key, otherwise)
+
+    @property
+    def kv_values(self) -> float:
+        """Keys and values that a token leaves in the cache, over all layers."""
+        return KEY_AND_VALUE * self.layers * self.kv_heads * self.head_dim
+
+    def attention_flops(self, queries: float, keys: float) -> float:
+        """Scores and weighted sums of ``queries`` against ``keys``, over all layers."""
+        return 2 * MULTIPLY_ADD * queries * keys * self.heads * self.head_dim * self.layers
+
+    def touched(self, tokens: float) -> float:
+        """Parameters read by a step of ``tokens`` tokens: some experts stay unread."""
+        if not self.experts:
+            return self.params
+        per_token = self.top_k / self.experts
+        expert = (self.params - self.active) / (1 - per_token) if per_token < 1 else 0.0
+        dense = max(self.params - expert, 0.0)
+        return float(dense + expert * (1 - (1 - per_token) ** max(tokens, 1.0)))
+
+    @property
+    def encoder_params(self) -> float:
+        """Parameters that multiply every token of an encoder: its layers, not its embeddings."""
+        return float(self.layers * (4 * self.hidden**2 + 2 * self.hidden * self.ffn))
+
+
+@functools.lru_cache(maxsize=4096)
+def shape_of(name: str, params_b: float = 0.0, arch: str = "") -> Shape:
+    """The shape of a named model; ``params_b`` (10^9) and ``arch`` complete what no fact says."""
+    known = _configured(name)
+    if known is not None:
+        return known
+    entry = find_shape(name)
+    if entry is not None:
+        return _from_entry(entry, name, params_b)
+    return _assumed(name, params_b, arch)
+
+
+def _configured(name: str) -> Shape | None:
+    """From a published config.json among the facts."""
+    plain = _plain(name)
+    found = next((m for m in (plain, plain.replace("llama-3-", "llama-3.1-")) if m in
+                  facts.models()), None)  # fmt: skip
+    if found is None:
+        return None
+    c = facts.model(found)
+    if not {"num_hidden_layers", "hidden_size", "num_attention_heads"} <= set(c):
+        return None
+    layers, hidden = int(c["num_hidden_layers"]), int(c["hidden_size"])
+    heads = int(c["num_attention_heads"])
+    kv = int(c.get("num_key_value_heads") or heads)
+    dim = int(c.get("head_dim") or hidden // heads)
+    ffn = int(c.get("intermediate_size") or 4 * hidden)
+    experts = int(c.get("num_local_experts") or c.get("num_experts") or 0)
+    top_k = int(c.get("num_experts_per_tok") or 0)
+    expert_ffn = int(c.get("moe_intermediate_size") or ffn)
+    attention = hidden * dim * (2 * heads + 2 * kv)
+    gates = 3 * hidden * (expert_ffn if experts else ffn)
+    vocab = int(c.get("vocab_size") or 32000)
+    embeddings = vocab * hidden * (1 if c.get("tie_word_embeddings") else 2)
+    total = layers * (attention + gates * max(experts, 1)) + embeddings
+    active = layers * (attention + gates * max(top_k, 1)) + vocab * hidden
+    return Shape(name, "moe" if experts else "decoder", total, active, layers, hidden, ffn, heads,
+                 kv, dim, vocab, experts, top_k, source=str(c.get("where", found)))  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    plain = name.strip().lower().rsplit("/", 1)[-1].split(" ")[0].removeprefix("meta-")
+    plain = plain.replace("_", "-").replace("llama3", "llama-3").replace("llama2", "llama-2")
+    return _NOISE.sub("", _NOISE.sub("", plain))
+
+
+def _from_entry(entry: Entry, name: str, params_b: float) -> Shape:
+    v = dict(entry.values)
+    params = float(v["params_m"]) * MEGA
+    assumed: tuple[str, ...] = ()
+    if params_b and v["kind"] == "moe":
+        params = params_b * GIGA  # the row's own figure wins over the card's
+    layers, hidden = int(v.get("layers", 24)), int(v.get("hidden", 768))
+    heads = int(v.get("heads", max(hidden // 64, 1)))
+    active = float(v["active_b"]) * GIGA if "active_b" in v else params
+    extra = tuple(
+        (k, _frozen(v[k])) for k in v
+        if k in ("tokens", "gmacs", "resolution", "steps", "passes", "decode_gmacs", "towers",
+                 "decoder_layers", "shared_layers", "spatial", "temporal")
+    )  # fmt: skip
+    return Shape(name, v["kind"], params, min(active, params), layers, hidden,
+                 int(v.get("ffn", 4 * hidden)), heads, int(v.get("kv_heads", heads)),
+                 int(v.get("head_dim", hidden // heads)), int(v.get("vocab", 32000)),
+                 int(v.get("experts", 0)), int(v.get("top_k", 0)), extra, assumed,
+                 entry.where)  # fmt: skip
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(x) for x in value) if isinstance(value, list) else value
+
+
+def size_in_name(name: str) -> float:
+    """Parameters that a name states (``7B``, ``350M``), 0 when it states none."""
+    sizes = [float(n) * (GIGA if unit == "b" else MEGA) for n, unit in _SIZE.findall(name.lower())]
+    return max(sizes, default=0.0)
+
+
+def _assumed(name: str, params_b: float, arch: str) -> Shape:
+    """A Llama-like decoder of the stated size; everything but the size is an assumption."""
+    lower = name.lower()
+    stated = params_b * GIGA or size_in_name(lower)
+    params = stated or ASSUMED_PARAMS
+    active_match = _ACTIVE.search(lower)
+    mixture = bool(active_match) or "moe" in arch.lower()
+    active = params
+    if mixture:
+        active = float(active_match.group(1)) * GIGA if active_match else params * ASSUMED_ACTIVE
+    body = min(params, max(active * 3, active)) if mixture else params
+    layers = round(_interpolated(body / GIGA))
+    hidden = max(round(math.sqrt(body / (12 * layers)) / HEAD_DIM), 1) * HEAD_DIM
+    heads = max(hidden // HEAD_DIM, 1)
+    kv = heads if _MULTI_HEAD.search(lower) else min(GROUPED_HEADS, heads)
+    assumed = ["shape"] + ([] if stated else ["parameters"])
+    return Shape(name, "moe" if mixture else "decoder", params, min(active, params), layers,
+                 hidden, 4 * hidden, heads, kv, HEAD_DIM,
+                 experts=ASSUMED_EXPERTS if mixture else 0, top_k=ASSUMED_TOP_K if mixture else 0,
+                 assumed=tuple(assumed), source="assumed: like Llama of this size")  # fmt: skip
+
+
+def _interpolated(billions: float) -> float:
+    points = _LAYERS
+    if billions <= points[0][0]:
+        return points[0][1]
+    for (low, first), (high, second) in itertools.pairwise(points):
+        if billions <= high:
+            share = math.log(billions / low) / math.log(high / low)
+            return first + share * (second - first)
+    return points[-1][1]
+
+
+__all__ = ["GIGA", "MULTIPLY_ADD", "Shape", "shape_of", "size_in_name"]

@@ -1,0 +1,142 @@
+"""Prediction of published rows: only configurations are read, laws hold, errors speak."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tenzing import cli, fleet
+from tenzing.errors import UsageError
+from tenzing.fleet.rows import CONFIGURATION, RESULTS, Row, number
+from tenzing.fleet.workload import shape_of
+
+LLM = {
+    "row_id": "X-1", "model": "Meta-Llama-3.1-8B-Instruct", "params_b": "8.03", "arch": "dense",
+    "accelerator": "trainium2", "cores_used": "4", "lnc": "2", "tp": "4", "dp": "1",
+    "batch": "1", "input_len": "512", "output_len": "128", "seq_len": "2048",
+    "weights_dtype": "bf16", "framework": "vllm-neuron", "tok_s_scope": "system",
+    "spec_decode": "", "ttft_ms_p50": "50", "tpot_ms_p50": "9", "output_tok_s": "90",
+    "quality": "A", "eval_group": "one",
+}  # fmt: skip
+
+
+def llm(**cells: str) -> Row:
+    values = {k: v for k, v in LLM.items() if k in CONFIGURATION["inference_llm"]}
+    return Row("inference_llm", {**values, **cells})
+
+
+def value(row: Row, metric: str) -> float:
+    return fleet.predict_row(row).predictions[metric].value
+
+
+def write(path: Path, records: list[dict[str, str]]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(records[0]))
+        writer.writeheader()
+        writer.writerows(records)
+    return path
+
+
+def test_results_are_never_read(tmp_path: Path) -> None:
+    blank = {k: "" if k in RESULTS["inference_llm"] else v for k, v in LLM.items()}
+    outputs = []
+    for name, record in (("full", LLM), ("blank", blank)):
+        out = tmp_path / f"{name}.out.csv"
+        fleet.predict_file(write(tmp_path / f"{name}.csv", [record]), out)
+        rows = list(csv.DictReader(out.read_text().splitlines()))
+        outputs.append({k: v for k, v in rows[0].items() if k.startswith("predict")})
+    assert outputs[0] == outputs[1]
+    assert outputs[0]["predicted_tpot_ms_p50"]
+
+
+def test_a_row_refuses_to_tell_its_results() -> None:
+    with pytest.raises(KeyError, match="not a configuration column"):
+        llm().text("tpot_ms_p50")
+
+
+def test_larger_work_takes_longer() -> None:
+    assert value(llm(input_len="1024"), "ttft_ms_p50") > value(llm(), "ttft_ms_p50")
+    assert value(llm(batch="16"), "tpot_ms_p50") > value(llm(), "tpot_ms_p50")
+    big = llm(model="Llama-3.1-70B", params_b="70.6")
+    assert value(big, "tpot_ms_p50") > value(llm(), "tpot_ms_p50")
+
+
+def test_intervals_hold_the_value_and_widen_for_unknown_devices() -> None:
+    known = fleet.predict_row(llm()).predictions["tpot_ms_p50"]
+    unseen = fleet.predict_row(llm(accelerator="trainium3")).predictions["tpot_ms_p50"]
+    assert known.low < known.value < known.high
+    assert unseen.high / unseen.low > known.high / known.low
+
+
+def test_unknown_accelerators_are_said() -> None:
+    answer = fleet.predict_row(llm(accelerator="abacus"))
+    assert not answer.predictions
+    assert "abacus" in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("~200", 200),
+        ("1500±150", 1500),
+        ("224-230", 227),
+        ("max", None),
+        ("", None),
+        ("1,024", 1024),
+    ],
+)
+def test_numbers_as_people_write_them(text: str, expected: float | None) -> None:
+    assert number(text) == expected
+
+
+def test_names_find_published_shapes() -> None:
+    named = shape_of("Meta-Llama-3.1-8B-Instruct")
+    assert (named.layers, named.kv_heads, named.assumed) == (32, 8, ())
+    assert abs(named.params / 8.03e9 - 1) < 0.01
+    assert shape_of("GPT3-46B pre-training").params == 46e9
+    assert "shape" in shape_of("GPT3-46B pre-training").assumed
+    assert shape_of("gpt-oss-120b", 117).active == 5.1e9
+
+
+def test_experts_are_read_as_tokens_reach_them() -> None:
+    shape = shape_of("gpt-oss-120b")
+    assert shape.touched(1) == pytest.approx(shape.active)
+    assert shape.touched(1) < shape.touched(8) < shape.touched(10_000) <= shape.params * 1.001
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "empty"), ("a,b\n1,2\n", "no known schema"), ("op,op\n1,2\n", "columns twice")],
+)
+def test_broken_files_are_explained(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        fleet.read_table(path)
+
+
+def test_ragged_lines_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", [LLM])
+    path.write_text(path.read_text() + "1,2\n")
+    with pytest.raises(UsageError, match="line 3 has 2 cells"):
+        fleet.read_table(path)
+
+
+def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = write(tmp_path / "rows.csv", [LLM]), tmp_path / "out.csv"
+    assert cli.main(["predict", str(source), "-o", str(out)]) == 0
+    header = out.read_text().splitlines()[0].split(",")
+    assert header[: len(LLM)] == list(LLM)
+    capsys.readouterr()
+    assert cli.main(["score", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    wanted = {"median_abs_ln_ratio", "p90_abs_ln_ratio", "signed_median", "coverage_80", "ordering",
+              "predicted_share", "groups"}  # fmt: skip
+    assert set(told["overall"]) == wanted
+    assert {"file:inference_llm", "accelerator:trainium2", "phase:decode"} <= set(told["strata"])
+    assert cli.main(["predict", str(source), "-o", str(source)]) == 2
+    assert cli.main(["score", str(source)]) == 2
+    assert "tenzing predict" in capsys.readouterr().err
