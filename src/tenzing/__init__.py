@@ -31,7 +31,7 @@ _HOME = {
 }
 
 # What belongs to one framework stands under its name: tenzing.torch.custom_kernel.
-_FRAMEWORKS = {"torch": "tenzing.compiler.frontends.torch_kernel"}
+_FRAMEWORKS = {"torch": "tenzing.compiler.frontends.torch_api"}
 
 
 def __getattr__(name: str) -> Any:

@@ -70,7 +70,7 @@ class _Compiled:
     def __init__(self, torch: Any, module: Any, executor: Executor, autocast: str) -> None:
         self.torch = torch
         self.executor = executor
-        graph, self.results = _AotReader(torch, module.graph).read()
+        graph, self.results = AotReader(torch, module.graph).read()
         self.graph = default_pipeline(autocast).run(graph)
 
     def __call__(self, *arguments: Any) -> list[Any]:
@@ -82,11 +82,11 @@ class _Compiled:
         ]
 
 
-class _AotReader(GraphReader):
+class AotReader(GraphReader):
     """Reads a graph whose placeholders are all tensors: weights are inputs like any other."""
 
-    def __init__(self, torch: Any, fx_graph: Any) -> None:
-        super().__init__(torch, fx_graph, "compiled")
+    def __init__(self, torch: Any, fx_graph: Any, name: str = "compiled") -> None:
+        super().__init__(torch, fx_graph, name)
 
     def read(self) -> tuple[Graph, list[Any]]:
         for node in self.fx_graph.nodes:
