@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tenzing.compiler.frontends import huggingface, torch
+from tenzing.compiler.frontends import huggingface, stablehlo, torch
 from tenzing.compiler.frontends.interface import Imported
 from tenzing.errors import UsageError
 
@@ -26,6 +26,11 @@ class Door:
 
 DOORS: Final = (
     Door("a torch.nn.Module or torch.export.ExportedProgram", torch.accepts, torch.import_module),
+    Door(
+        "a StableHLO program: a .mlir file, its text or its bytes",
+        stablehlo.accepts,
+        stablehlo.import_program,
+    ),
     Door(
         "a Hugging Face folder, a config.json or the name of a known model",
         huggingface.accepts,

@@ -127,7 +127,21 @@ def _binary(body: Body, node: Node, inputs: list[Tile]) -> Tile:
         return whole_numbers(body, node, a, b, BINARY[name])
     if name == "divide" and not is_float(node.output.dtype):
         return _whole_quotient(body, node, a, b)
+    if name == "remainder" and _is_word(node) and device_dtype(node.output.dtype).kind == "u":
+        return _rest_of_word(body, node, a, b)
     return combined(body, node, a, b, BINARY[name])
+
+
+def _rest_of_word(body: Body, node: Node, a: Tile, b: Tile) -> Tile:
+    """Byte by byte, as by hand: exact for every word when the divisor is below 2**16."""
+    rest: Tile = 0.0
+    for shift in range((WORD_BYTES - 1) * BYTE_BITS, -1, -BYTE_BITS):
+        moved = whole_numbers(body, node, a, shift, nl.right_shift) if shift else a
+        digit = whole_numbers(body, node, moved, (1 << BYTE_BITS) - 1, nl.bitwise_and)
+        raised = combined(body, node, rest, float(1 << BYTE_BITS), nl.multiply, nl.float32)
+        sum_ = combined(body, node, raised, digit, nl.add, nl.float32)
+        rest = combined(body, node, sum_, b, nl.fmod, None if shift == 0 else nl.float32)
+    return rest
 
 
 def _whole_quotient(body: Body, node: Node, a: Tile, b: Tile) -> Tile:
@@ -179,11 +193,12 @@ def _zero_beyond_width(body: Body, node: Node, moved: NkiTensor, amount: Tile) -
     """Shifts of a word's width or more, which the chip leaves open, give zero."""
     if not isinstance(amount, NkiTensor) and 0 <= amount < _bits(node):
         return moved
-    kept = combined(body, node, amount, float(_bits(node)), nl.less, moved.dtype)
-    kept = body.widened(kept, moved.shape[1], moved.dtype)
-    mask = nl.ndarray(kept.shape, dtype=moved.dtype, buffer=nl.sbuf)
+    signed = np.dtype(f"i{device_dtype(node.output.dtype).itemsize}")
+    kept = combined(body, node, amount, float(_bits(node)), nl.less, signed)
+    kept = body.widened(kept, moved.shape[1], signed)
+    mask = nl.ndarray(kept.shape, dtype=signed, buffer=nl.sbuf)  # unsigned would hold no -1
     nisa.tensor_scalar(dst=mask, data=kept, op0=nl.multiply, operand0=-1.0)
-    return whole_numbers(body, node, moved, mask, nl.bitwise_and)
+    return whole_numbers(body, node, moved, mask.view(moved.dtype), nl.bitwise_and)
 
 
 @tiles("negate")
@@ -213,7 +228,9 @@ def _logical(body: Body, node: Node, inputs: list[Tile]) -> Tile:
 def _not(body: Body, node: Node, inputs: list[Tile]) -> Tile:
     if node.output.dtype == BOOL:
         return combined(body, node, inputs[0], 0.0, nl.equal)
-    return whole_numbers(body, node, inputs[0], -1, nl.bitwise_xor)
+    unsigned = device_dtype(node.output.dtype).kind == "u"
+    ones = (1 << _bits(node)) - 1 if unsigned else -1
+    return whole_numbers(body, node, inputs[0], ones, nl.bitwise_xor)
 
 
 @tiles("compare")
@@ -261,6 +278,8 @@ def _convert(body: Body, node: Node, inputs: list[Tile]) -> Tile:
         dst = body.fresh(node, x.shape[1])
         truncate_tile(x, dst)
         return dst
+    if source.kind in "iu" and target.kind in "iu" and target.itemsize == x.dtype.itemsize:
+        return x.view(target)
     if source.kind in "iu" and target.kind in "iu" and target.itemsize < source.itemsize:
         x = _low_bits(body, node, x, target)
     return body.widened(x, x.shape[1], target)

@@ -1,8 +1,17 @@
 """StableHLO to graphs: one file knows MLIR, the others are tables of rules by family."""
 
-from tenzing.compiler.frontends.hlo import elementwise, reduction, shape
+from tenzing.compiler.frontends.hlo import (
+    control,
+    elementwise,
+    indexing,
+    ordering,
+    reduction,
+    shape,
+    special,
+)
 from tenzing.compiler.frontends.hlo.reader import RULES, Reader, hlo, read_module, read_parsed
 
 __all__ = [
-    "RULES", "Reader", "elementwise", "hlo", "read_module", "read_parsed", "reduction", "shape",
+    "RULES", "Reader", "control", "elementwise", "hlo", "indexing", "ordering", "read_module",
+    "read_parsed", "reduction", "shape", "special",
 ]  # fmt: skip

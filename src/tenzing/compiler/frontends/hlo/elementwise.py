@@ -23,8 +23,8 @@ BINARY: Final[dict[str, Op]] = {
     "add": ops.Add(), "and": ops.And(), "atan2": ops.Atan2(), "divide": ops.Divide(),
     "maximum": ops.Maximum(), "minimum": ops.Minimum(), "multiply": ops.Multiply(),
     "or": ops.Or(), "power": ops.Power(), "remainder": ops.Remainder(),
-    "shift_left": ops.ShiftLeft(), "shift_right_arithmetic": ops.ShiftRightArithmetic(),
-    "shift_right_logical": ops.ShiftRightLogical(), "subtract": ops.Subtract(), "xor": ops.Xor(),
+    "shift_left": ops.ShiftLeft(), "shift_right_logical": ops.ShiftRightLogical(),
+    "subtract": ops.Subtract(), "xor": ops.Xor(),
 }  # fmt: skip
 # What arithmetic means for truth values.
 LOGICAL: Final[dict[str, Op]] = {
@@ -49,6 +49,16 @@ def _binary(reader: Reader, operation: Operation, x: Value, y: Value) -> Value:
 
 hlo(*(f"stablehlo.{name}" for name in UNARY))(_unary)
 hlo(*(f"stablehlo.{name}" for name in BINARY))(_binary)
+
+
+@hlo("stablehlo.shift_right_arithmetic")
+def _shift_with_sign(reader: Reader, operation: Operation, x: Value, y: Value) -> Value:
+    """The highest bit is a sign here, of unsigned numbers too."""
+    signed = ops.BitcastConvert(np.dtype(f"i{x.dtype.itemsize}"))
+    if x.dtype == signed.dtype:
+        return reader.add(ops.ShiftRightArithmetic(), x, y)
+    moved = reader.add(ops.ShiftRightArithmetic(), reader.add(signed, x), reader.add(signed, y))
+    return reader.add(ops.BitcastConvert(x.dtype), moved)
 
 
 @hlo("stablehlo.compare")

@@ -18,6 +18,7 @@ Found = Value | tuple[Value, ...] | list[Value]
 Rule = Callable[..., Found]  # (reader, operation, *operands)
 
 RULES: Final[dict[str, Rule]] = {}
+COPIED_BYTES: Final = 1024  # constants up to this size stand in the regions that read them
 RETURNS: Final = ("func.return", "stablehlo.return", "sdy.return", "mhlo.return")
 
 
@@ -151,7 +152,10 @@ class Reader:
 
     def _constant(self, value: Any) -> Constant | None:
         maker = self.builder.maker(self.known[value])
-        return maker.op if maker is not None and isinstance(maker.op, Constant) else None
+        if maker is None or not isinstance(maker.op, Constant):
+            return None
+        small = len(maker.op.data) <= COPIED_BYTES
+        return maker.op if small else None
 
     def _region(
         self, name: str, block: Any, free: Sequence[Any], copied: Mapping[Any, Constant]

@@ -1,4 +1,4 @@
-"""Reductions, sorting and sliding windows: what their regions compute is found by trying them."""
+"""Reductions and sliding windows: what their regions compute is found by trying them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _arg_reduce(
 ) -> tuple[Value, ...]:  # fmt: skip
     """The largest or smallest element and where it is: values and an iota go in together."""
     pair = len(values) == 2 and len(dims) == 1  # noqa: PLR2004 - value and place
-    if not pair or not _is_iota(reader, values[1], dims[0]):
+    if not pair or not is_iota(reader, values[1], dims[0]):
         raise reader.unsupported(operation, "of several tensors")
     # of (1, place 5) and (2, place 3); then of two equal elements, the first place wins
     won, tie = reader.try_out(body, 1, 5, 2, 3), reader.try_out(body, 1, 5, 1, 3)
@@ -106,41 +106,13 @@ def _signed(x: Value) -> np.dtype[np.generic]:
     return np.dtype(np.int32) if x.dtype.kind in "bu" else x.dtype
 
 
-def _is_iota(reader: Reader, value: Value, dim: int) -> bool:
+def is_iota(reader: Reader, value: Value, dim: int) -> bool:
+    """Whether a value numbers the places along a dim."""
     maker = reader.builder.maker(value)
     if maker is not None and isinstance(maker.op, ops.BroadcastInDim):
         dims = maker.op.dims
         maker, dim = reader.builder.maker(maker.inputs[0]), dims.index(dim) if dim in dims else -1
     return maker is not None and isinstance(maker.op, ops.Iota) and maker.op.dim == dim
-
-
-@hlo("stablehlo.sort")
-def _sort(reader: Reader, operation: Operation, *operands: Value) -> tuple[Value, ...]:
-    """Sorted by the first operand; the others follow it."""
-    (block,) = operation.blocks()
-    body, dim = reader.region(operation.name, block), operation.integer("dimension", -1)
-    rest = [number for _ in operands[1:] for number in (0, 0)]
-    ascending = reader.try_out(body, 1, 2, *rest), reader.try_out(body, 2, 1, *rest)
-    if ascending not in (([True], [False]), ([False], [True])):
-        raise reader.unsupported(operation, "by something else than the first operand")
-    other = [number for _ in operands[1:] for number in (1, 0)]
-    if reader.try_out(body, 1, 1, *rest) != reader.try_out(body, 1, 1, *other):
-        raise reader.unsupported(operation, "by several keys")
-    dim = dim % max(len(operands[0].shape), 1)
-    down = ascending[0] == [False]
-    keys, order = reader.builder.emit(ops.Sort(dim, down, np.dtype(np.int32)), operands[0])
-    return keys, *(_taken(reader, v, order, dim) for v in operands[1:])
-
-
-def _taken(reader: Reader, value: Value, order: Value, dim: int) -> Value:
-    if _is_iota(reader, value, dim):  # an argsort: the places themselves
-        return reader.convert(order, value.dtype)
-    return reader.add(ops.TakeAlong(dim), value, order)
-
-
-@hlo("chlo.top_k")
-def _top_k(reader: Reader, operation: Operation, x: Value) -> tuple[Value, ...]:
-    return reader.builder.emit(ops.TopK(operation.integer("k"), np.dtype(np.int32)), x)
 
 
 # -- windows -----------------------------------------------------------------------------------
