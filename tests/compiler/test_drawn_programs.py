@@ -61,7 +61,7 @@ def in_jax(drawn: Drawn) -> None:
     three_ways(graph, {}, arrays, [np.asarray(a) for a in function(*arrays)])
 
 
-FRAMEWORKS: dict[str, Callable[[Drawn], None]] = {"torch": in_torch}
+FRAMEWORKS: dict[str, Callable[[Drawn], None]] = {"torch": in_torch, "jax": in_jax}
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
