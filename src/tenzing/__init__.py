@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tenzing.commands import check, compare, compile, run
-    from tenzing.compiler import compile_training
+    from tenzing.commands import check, compare, compile, load, run
+    from tenzing.compiler import compile_training, inspect, save
     from tenzing.facts import chip, instance
 
 __version__ = "0.1.0"
@@ -23,6 +23,9 @@ __version__ = "0.1.0"
 _HOME = {
     "compile": "tenzing.commands",
     "compile_training": "tenzing.compiler",
+    "load": "tenzing.commands",
+    "save": "tenzing.compiler",
+    "inspect": "tenzing.compiler",
     "run": "tenzing.commands",
     "check": "tenzing.commands",
     "compare": "tenzing.commands",
@@ -53,6 +56,9 @@ __all__ = [
     "compare",
     "compile",
     "compile_training",
+    "inspect",
     "instance",
+    "load",
     "run",
+    "save",
 ]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tenzing import compiler, facts, report
 from tenzing.compiler.timing import GraphTime
@@ -25,6 +25,7 @@ from tenzing.nki.script import script_error
 from tenzing.timeline import Timeline
 
 Progress = Callable[[str], None]
+TARGET: Final = "trn2"
 
 
 class TimeOnly(GraphTime):
@@ -126,18 +127,29 @@ def compile(
 ) -> compiler.Compiled:
     """As :func:`tenzing.compiler.compile`, which lists the options, with reports."""
     compiled = compiler.compile(module, example_inputs, example_keywords, **options)
-    compiled.reporter = lambda c: f"{c.graph.name} on {c.target}\n{report.run_summary(c.analysis)}"
+    compiled.reporter = _report
     return compiled
+
+
+def load(path: str | Path, **options: Any) -> compiler.Loaded:
+    """As :func:`tenzing.compiler.load`, which lists the options, with reports."""
+    loaded = compiler.load(path, **options)
+    loaded.reporter = _report
+    return loaded
+
+
+def _report(compiled: compiler.Compiled) -> str:
+    return f"{compiled.graph.name} on {compiled.target}\n{report.run_summary(compiled.analysis)}"
 
 
 def run(
     path: str,
     *,
-    target: str = "trn2",
+    target: str | None = None,
     argv: Sequence[str] = (),
-    autocast: str = "none",
-    autocast_dtype: str = "bf16",
-    numerics: str = "instruction",
+    autocast: str | None = None,
+    autocast_dtype: str | None = None,
+    numerics: str | None = None,
     compared: str = "",
     values: bool = True,
     sizes: Mapping[str, int] | None = None,
@@ -145,14 +157,17 @@ def run(
 ) -> RunResult:
     """Run an NKI script (``kernel.py``), or compile and run a model.
 
-    A model is ``model.py:net``, a file or folder that a frontend reads, or the name of a known
-    model, which has a time but no values; ``sizes`` (batch, length, ...) fix what it leaves open.
+    A model is ``model.py:net``, a file or folder that a frontend reads, a saved program, or the
+    name of a known model, which has a time but no values; ``sizes`` (batch, length, ...) fix what
+    it leaves open. Options that are left out are those of a saved program, else ``trn2``, no
+    autocast and ``instruction``.
 
     A model is checked against its framework on its example inputs; ``compared`` of "outputs" or
     "operations" says tensor by tensor how close it comes. Raises TenzingError with the user's
     source line when something is refused.
     """
-    facts.chip(target)
+    if target is not None:
+        facts.chip(target)
     if not is_script(path):
         options = {
             "target": target, "autocast": autocast, "autocast_dtype": autocast_dtype,
@@ -160,6 +175,7 @@ def run(
         }  # fmt: skip
         return _run_model(path, sizes or {}, options, compared, progress)
     file, _ = split_path(path)
+    target = target or TARGET
     result = RunResult(path, target)
 
     def launched(launch: Launch) -> None:
@@ -186,8 +202,8 @@ def analyse_program(name: str, program: Program, items: int = 1) -> KernelResult
 
 
 def check(
-    path: str, *, target: str = "trn2", argv: Sequence[str] = (), autocast: str = "none",
-    sizes: Mapping[str, int] | None = None,
+    path: str, *, target: str | None = None, argv: Sequence[str] = (),
+    autocast: str | None = None, sizes: Mapping[str, int] | None = None,
 ) -> RunResult:  # fmt: skip
     """Legality of every kernel a script launches, or of a model: findings instead of results."""
     return run(path, target=target, argv=argv, autocast=autocast, sizes=sizes)
@@ -198,7 +214,7 @@ def compare(
     *,
     targets: Sequence[str],
     argv: Sequence[str] = (),
-    autocast: str = "none",
+    autocast: str | None = None,
     sizes: Mapping[str, int] | None = None,
     progress: Progress = lambda _: None,
 ) -> list[RunResult | TenzingError]:
@@ -316,36 +332,82 @@ def open_model(path: str, sizes: Mapping[str, int]) -> tuple[Any, tuple[Any, ...
 
 
 def compile_path(path: str, sizes: Mapping[str, int], **options: Any) -> compiler.Compiled:
-    """The model that a path or name stands for, compiled but not run."""
+    """The model that a path or name stands for, compiled but not run; a saved program, loaded.
+
+    Options of None are left to the saved program, or to the defaults.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if compiler.is_saved(path):
+        return _load_path(path, sizes, given)
     model, inputs = open_model(path, sizes)
-    return compile(model, inputs, sizes, **options)
+    return compile(model, inputs, sizes, **given)
+
+
+def _load_path(path: str, sizes: Mapping[str, int], given: dict[str, Any]) -> compiler.Loaded:
+    """A saved program; UsageError for options that were settled when it was saved."""
+    settled = {name: given.pop(name) for name in ("autocast", "autocast_dtype") if name in given}
+    loaded = load(path, **given)
+    kept = {name: getattr(loaded, name) for name in settled}
+    if sizes or kept != settled:
+        asked = [f"{name}={value}" for name, value in (*sizes.items(), *settled.items())]
+        raise UsageError(
+            f"{path} is a saved program: its shapes and modes are settled", got=", ".join(asked),
+            next_step="compile the model again with these",
+        )  # fmt: skip
+    return loaded
+
+
+def compile_file(
+    path: str, out: str | Path, *, sizes: Mapping[str, int] | None = None,
+    weights: str = "inside", example: bool = True, progress: Progress = lambda _: None,
+    **options: Any,
+) -> compiler.SavedFile:  # fmt: skip
+    """Compile the model that a path or name stands for and save it; what the file holds."""
+    if Path(out).is_dir():
+        raise UsageError(f"{out} is a folder", next_step=f"give a file, such as {out}/model.tz")
+    progress(f"compiling {path}")
+    compiled = compile_path(path, sizes or {}, **options)
+    progress("recording and timing the program")
+    compiler.save(compiled, out, weights=weights, example=example)
+    return compiler.inspect(out)
 
 
 def _run_model(
     path: str, sizes: Mapping[str, int], options: Mapping[str, Any], compared: str,
     progress: Progress,
 ) -> RunResult:  # fmt: skip
-    progress(f"compiling {path} for {options['target']}")
+    progress(f"compiling {path} for {options['target'] or TARGET}")
     compiled = compile_path(path, sizes, **options)
-    result = RunResult(path, options["target"])
+    target = compiled.target
+    result = RunResult(path, target)
     name = compiled.graph.name
     if not compiled.runnable:
         progress("without weights there is time, but no result")
         time = TimeOnly(**asdict(compiled.time))
-        result.kernels.append(KernelResult(name, options["target"], (time,)))
+        result.kernels.append(KernelResult(name, target, (time,)))
         return result
-    inputs, keywords = compiled.example
+    inputs, keywords = _example(compiled, path)
     if compared:
         progress("comparing with the framework")
         result.comparison = compiled.compare(*inputs, per_op=compared == "operations", **keywords)
     progress("running on the simulated chip")
     result.outputs = compiled(*inputs, **keywords)
     result.kernels.append(analyse_program(name, compiled.program))
-    result.agreement = compiled.agreement(result.outputs, *inputs, **keywords)
+    with suppress(compiler.NoFramework):
+        result.agreement = compiled.agreement(result.outputs, *inputs, **keywords)
     return result
+
+
+def _example(compiled: compiler.Compiled, path: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    inputs, keywords = compiled.example
+    if compiled.graph.inputs and not inputs and not keywords:
+        raise UsageError(f"{path} holds no example inputs to run",
+                         next_step="call it from Python: tenzing.load(path)(...)")  # fmt: skip
+    return inputs, keywords
 
 
 __all__ = [
     "KernelResult", "RunResult", "analyse_launch", "analyse_program", "check", "compare",
-    "compile", "compile_path", "is_python", "load_model", "open_model", "run", "split_path",
+    "compile", "compile_file", "compile_path", "is_python", "load", "load_model", "open_model",
+    "run", "split_path",
 ]  # fmt: skip

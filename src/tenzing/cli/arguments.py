@@ -12,8 +12,8 @@ from tenzing import commands
 
 EXIT_OK: Final = 0
 PATH_HELP: Final = (
-    "kernel.py (an NKI script), model.py:name (a model in Python), a model's file or folder, or "
-    "the name of a known model (llama-3.1-8b: time only)"
+    "kernel.py (an NKI script), model.py:name (a model in Python), a model's file or folder, a "
+    "saved program, or the name of a known model (llama-3.1-8b: time only)"
 )
 
 
@@ -38,8 +38,20 @@ def add_path(parser: argparse.ArgumentParser) -> None:
         help="for model files: batch=2, length=512 or cached=4096 (a decode step); repeat it",
     )  # fmt: skip
     parser.add_argument(
-        "--autocast", choices=("none", "matmult", "all"), default="none",
+        "--autocast", choices=("none", "matmult", "all"),
         help="for models: what runs in fewer bits (default: none)",
+    )  # fmt: skip
+
+
+def add_modes(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """How a model is computed."""
+    parser.add_argument(
+        "--autocast-dtype", metavar="DTYPE",
+        help="what autocast computes in: bf16, fp16, tf32 or fp8_e4m3 (default: bf16)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--numerics", choices=("instruction", "graph"),
+        help="run every instruction (default), or the NumPy meaning of every operation",
     )  # fmt: skip
 
 
@@ -52,7 +64,9 @@ def _size(text: str) -> tuple[str, int]:
 
 def add_target(parser: argparse.ArgumentParser) -> None:
     """The chip."""
-    parser.add_argument("--target", default="trn2", help="chip to simulate (default: trn2)")
+    parser.add_argument(
+        "--target", help="chip to simulate (default: trn2, or that of a saved program)"
+    )
 
 
 @contextmanager
@@ -69,4 +83,6 @@ def progress(options: argparse.Namespace) -> commands.Progress:
     return lambda text: print(f"  {text}", file=sys.stderr, flush=True)
 
 
-__all__ = ["EXIT_OK", "add_path", "add_target", "command", "progress", "script_output"]
+__all__ = [
+    "EXIT_OK", "add_modes", "add_path", "add_target", "command", "progress", "script_output",
+]  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any, Final
 from tenzing import commands, facts, report
 from tenzing.cli.arguments import (
     EXIT_OK,
+    add_modes,
     add_path,
     add_target,
     command,
@@ -41,16 +42,7 @@ def _add_run(sub: Any) -> None:
     parser.add_argument("--html", metavar="FILE", help="write an HTML report")
     parser.add_argument("--perfetto", metavar="FILE", help="write a Perfetto trace")
     model = parser.add_argument_group("for models")
-    model.add_argument(
-        "--autocast-dtype", default="bf16", metavar="DTYPE",
-        help="what autocast computes in: bf16, fp16, tf32 or fp8_e4m3 (default: bf16)",
-    )  # fmt: skip
-    model.add_argument(
-        "--numerics",
-        choices=("instruction", "graph"),
-        default="instruction",
-        help="run every instruction, or the NumPy meaning of every operation",
-    )
+    add_modes(model)
     model.add_argument("--compare", action="store_true", help="differences of every output")
     model.add_argument("--per-op", action="store_true", help="and of every operation")
     model.add_argument("--graph", action="store_true", help="print the optimised graph only")

@@ -32,7 +32,9 @@ def to_text(graph: Graph, *, scopes: bool = False, payloads: bool = False) -> st
     """
     lines = list(_graph_lines(graph, scopes, ""))
     if payloads:
-        lines += [f'payload {digest(d)} "{base64.b64encode(d).decode()}"' for d in _large(graph)]
+        lines += [
+            f'payload {digest(d)} "{base64.b64encode(d).decode()}"' for d in large_constants(graph)
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -60,16 +62,16 @@ def element_bytes(dtype: np.dtype[Any], text: str) -> bytes:
         return np.array(float(text)).astype(F32 if dtype == TF32 else dtype).tobytes()
 
 
-def _large(graph: Graph) -> list[bytes]:
+def large_constants(graph: Graph) -> list[bytes]:
     """Bytes of the constants that are written as digests, each once."""
     found: dict[bytes, None] = {}
     for node in graph.nodes:
         if isinstance(node.op, Constant) and "data" in _constant_attrs(node.op):
             found[node.op.data] = None
         for region in node.op.regions:
-            found.update(dict.fromkeys(_large(region)))
+            found.update(dict.fromkeys(large_constants(region)))
     if graph.preparation is not None:
-        found.update(dict.fromkeys(_large(graph.preparation)))
+        found.update(dict.fromkeys(large_constants(graph.preparation)))
     return list(found)
 
 

@@ -17,13 +17,14 @@ from tenzing.report.launches import (
 )
 from tenzing.report.profile import profile_summary
 from tenzing.report.run import error_json, run_json, run_summary
+from tenzing.report.saved import saved_json, saved_text
 from tenzing.report.scores import score_text
 from tenzing.report.table import Table, table
 
 __all__ = [
-    "score_text",
     "Table", "comparison_json", "comparison_table", "comparison_text", "difference_text",
     "error_json", "findings_json", "findings_text", "profile_json", "profile_summary",
     "profile_text", "read_profile", "run_json", "run_result_json", "run_result_text",
-    "run_summary", "table", "write_html", "write_run_html", "write_run_perfetto",
+    "run_summary", "saved_json", "saved_text", "score_text", "table", "write_html",
+    "write_run_html", "write_run_perfetto",
 ]  # fmt: skip

@@ -11,11 +11,16 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from tenzing.compiler.graph import Array, Graph, Value
+from tenzing.compiler.nesting import Nesting
 from tenzing.errors import UsageError
 
 INT32: Final = np.iinfo(np.int32)
 UINT32: Final = np.iinfo(np.uint32)
 NARROWED: Final = {"int64": INT32, "uint64": UINT32}  # integers that the chip holds in 32 bits
+
+
+class NoFramework(UsageError):
+    """There is nothing to compare a program with: no framework stands behind it."""
 
 
 class Interface(ABC):
@@ -27,6 +32,10 @@ class Interface(ABC):
     @abstractmethod
     def arrays(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Array]:
         """Arrays of the graph's inputs in order; UsageError names the input that does not fit."""
+
+    def leaves(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Array]:
+        """As :meth:`arrays` for inputs of any shape, such as those to be padded to a bucket."""
+        raise UsageError("this frontend cannot read inputs of other shapes than the compiled ones")
 
     @abstractmethod
     def outputs(self, arrays: Sequence[Array]) -> Any:
@@ -45,9 +54,13 @@ class Interface(ABC):
         """Which output of the graph each of :meth:`results` is."""
 
     def eager(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
-        """What the framework itself returns; UsageError when there is no framework behind it."""
-        raise UsageError("this compiled model has no framework to compare with",
+        """What the framework itself returns; NoFramework when there is none behind it."""
+        raise NoFramework("this compiled model has no framework to compare with",
                          next_step="compile the model itself with tenzing.compile")  # fmt: skip
+
+    def described(self) -> Nesting | None:
+        """The nesting of inputs and outputs; None for a flat list of each."""
+        return None
 
     def read_state(self) -> dict[str, Array]:
         """What the model's written state holds now, by parameter name."""
@@ -91,8 +104,7 @@ class ArrayInterface(Interface):
     reference: Callable[[Sequence[Array]], Sequence[Array]] | None = None
     state: dict[str, Array] = field(default_factory=dict)
 
-    def arrays(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Array]:
-        """See the class."""
+    def _given(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Any]:
         order = [value.name for value in self.inputs]
         given = dict(zip(order, arguments, strict=False))
         twice = sorted(given.keys() & keywords.keys())
@@ -104,7 +116,16 @@ class ArrayInterface(Interface):
                 got=f"{len(arguments)} by position, {named} by name",
                 allowed=", ".join(str(v) for v in self.inputs) or "no inputs",
             )  # fmt: skip
-        return [checked_array(found[value.name], value) for value in self.inputs]
+        return [found[value.name] for value in self.inputs]
+
+    def leaves(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Array]:
+        """See the class."""
+        return [np.asarray(given) for given in self._given(arguments, keywords)]
+
+    def arrays(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Array]:
+        """See the class."""
+        given = self._given(arguments, keywords)
+        return [checked_array(g, value) for g, value in zip(given, self.inputs, strict=True)]
 
     def outputs(self, arrays: Sequence[Array]) -> Any:
         """See the class."""
@@ -201,5 +222,6 @@ def check_integers(name: str, array: Array) -> None:
 
 
 __all__ = [
-    "ArrayInterface", "Imported", "Interface", "check_integers", "check_type", "checked_array",
+    "ArrayInterface", "Imported", "Interface", "NoFramework", "check_integers",
+    "check_type", "checked_array",
 ]  # fmt: skip

@@ -10,14 +10,8 @@ from typing import Any
 from tenzing.compiler.frontends.interface import Interface, check_integers, check_type
 from tenzing.compiler.frontends.torch_values import from_numpy, require_torch, to_numpy
 from tenzing.compiler.graph import Array, Value
+from tenzing.compiler.nesting import Fixed, Nest, Nesting, Slot
 from tenzing.errors import UsageError
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """A leaf that is no tensor: a flag, a number or None that the module was traced with."""
-
-    content: Any
 
 
 @dataclass(frozen=True)
@@ -64,10 +58,22 @@ class TorchInterface(Interface):
 
     def arrays(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Array]:
         """Arrays of the graph's inputs; UsageError names the input that has another type."""
+        pairs = self._tensors(arguments, keywords)
+        return [_checked(leaf, value) for leaf, value in pairs]
+
+    def leaves(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Array]:
+        """See the class."""
+        pairs = self._tensors(arguments, keywords)
+        return [to_numpy(_tensor(leaf, value)) for leaf, value in pairs]
+
+    def _tensors(
+        self, arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> list[tuple[Any, Value]]:
+        """What stands for every graph input; UsageError when another leaf is not as compiled."""
         found = []
         for leaf, expected in zip(self.flat(arguments, keywords), self.input_leaves, strict=True):
             if isinstance(expected, Value):
-                found.append(_checked(leaf, expected))
+                found.append((leaf, expected))
             elif leaf is not expected.content and leaf != expected.content:
                 raise UsageError(
                     "an input that is no tensor differs from the compiled one", got=leaf,
@@ -112,6 +118,15 @@ class TorchInterface(Interface):
             if not isinstance(place, Fixed)
         ]  # fmt: skip
 
+    def described(self) -> Nesting:
+        """See the class."""
+        places = iter(range(len(self.input_leaves)))
+        inputs = [Slot(next(places)) if isinstance(leaf, Value) else leaf
+                  for leaf in self.input_leaves]  # fmt: skip
+        arguments, keywords = _nest(self.input_tree, iter(inputs))
+        outputs = [Slot(leaf) if isinstance(leaf, int) else leaf for leaf in self.output_leaves]
+        return Nesting(arguments, keywords, _nest(self.output_tree, iter(outputs)))
+
     def read_state(self) -> dict[str, Array]:
         """What the module's written buffers hold now."""
         return {name: to_numpy(tensor) for name, tensor in self.state.items()}
@@ -147,12 +162,29 @@ class TorchInterface(Interface):
                 places[name].copy_(from_numpy(array).reshape(places[name].shape))
 
 
-def _checked(leaf: Any, value: Value) -> Array:
+def _nest(tree: Any, leaves: Iterator[Nest]) -> Any:
+    """A pytree as tuples, lists and dicts; its own kinds of nodes by the names they give."""
+    if tree.is_leaf():
+        return next(leaves)
+    parts = [_nest(child, leaves) for child in tree.children()]
+    names = tree.context
+    if isinstance(names, list) and len(names) == len(parts) and parts:
+        return dict(zip(map(str, names), parts, strict=True))
+    if tree.type is dict:
+        return {}
+    return parts if tree.type is list else tuple(parts)
+
+
+def _tensor(leaf: Any, value: Value) -> Any:
     if not isinstance(leaf, require_torch().Tensor):
         raise UsageError(
             f"input {value.name} is no tensor", got=type(leaf).__name__, allowed=str(value.type)
         )
-    array = to_numpy(leaf)
+    return leaf
+
+
+def _checked(leaf: Any, value: Value) -> Array:
+    array = to_numpy(_tensor(leaf, value))
     check_type(array, value)
     check_integers(f"input {value.name}", array)
     return array
