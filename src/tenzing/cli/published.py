@@ -15,7 +15,7 @@ from tenzing.errors import UsageError
 def add_commands(sub: Any) -> None:
     """Add the commands of this family to a parser."""
     predict = command(
-        sub, "predict", "predict every metric of the rows of a CSV, with 80 % intervals",
+        sub, "predict", "predict every metric of the rows of a CSV, with intervals of 80 percent",
         "tenzing predict rows.csv -o predicted.csv", _predict,
     )  # fmt: skip
     predict.add_argument("rows", help="CSV in the schema of published measurements")
