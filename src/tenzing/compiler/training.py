@@ -137,6 +137,7 @@ def compile_training(
     numerics: str = "instruction",
     autocast: str = "none",
     autocast_dtype: str = "bf16",
+    seed: int | None = None,
 ) -> Training:
     """Compile loss, all gradients and the optimizer's update of a module as one program.
 
@@ -144,13 +145,15 @@ def compile_training(
     ``optimizer``: "adamw", "sgd" or a ``torch.optim`` AdamW or SGD, whose state is taken
     over. With ``autocast="matmult"``
     matrices multiply in ``autocast_dtype`` while weights, gradients and sums stay float32.
+    ``seed`` starts dropout and other random numbers, whose state moves on with every step; without
+    it ``torch.initial_seed()`` does.
     """
     chip = facts.chip(target)
     check_modes(numerics, autocast, autocast_dtype)
     inputs, keywords = split_example(example_inputs, example_keywords)
     rule = torch_training.rule_of(optimizer)
     steps_done, slots = torch_training.resumed(optimizer, module)
-    traced = torch_training.import_training(module, inputs, keywords, loss, rule)
+    traced = torch_training.import_training(module, inputs, keywords, loss, rule, seed)
     frozen = {n: to_numpy(p).copy() for n, p in module.named_parameters() if not p.requires_grad}
     if slots is not None:
         names = [name for name in traced.state if ".slot" in name]

@@ -66,6 +66,7 @@ def _movement() -> list[Sample]:
         (ops.Constant.of(np.arange(6.0).reshape(2, 3)), ()),
         (ops.Constant.splat(2.5, (2, 3), F32), ()),
         (ops.Iota((2, 3), INT, 1), ()),
+        (ops.RandomBits((3, 5), 2), (np.array([-4], np.int32),)),
         (ops.Reshape((4, 6)), (x,)),
         (ops.Transpose((2, 0, 1)), (x,)),
         (ops.BroadcastInDim((5, 2, 3, 4), (1, 2, 3)), (x,)),

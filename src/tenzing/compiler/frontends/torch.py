@@ -17,6 +17,8 @@ from tenzing.compiler.frontends.torch_export import export, quiet
 from tenzing.compiler.frontends.torch_interface import Fixed, TorchInterface, runnable
 from tenzing.compiler.frontends.torch_kernel import KERNEL_NAMESPACE, kernel_call
 from tenzing.compiler.frontends.torch_values import (
+    RANDOM_STATE,
+    drawn_state,
     from_numpy,
     numpy_dtype,
     require_torch,
@@ -25,6 +27,7 @@ from tenzing.compiler.frontends.torch_values import (
 )
 from tenzing.compiler.graph import Alias, Array, Graph, GraphBuilder, TensorType, Value
 from tenzing.compiler.ops import Constant
+from tenzing.compiler.ops.random import STATE
 from tenzing.compiler.verify import verify
 from tenzing.errors import Loc
 
@@ -110,6 +113,11 @@ class GraphReader:
         self.builder = GraphBuilder(name)
         self.translator = Translator(self.builder)
         self.known: dict[Any, Any] = {}
+
+    def random_input(self) -> Value:
+        """The input that carries the state of random numbers."""
+        found = [value for value in self.builder.inputs if value.name == RANDOM_STATE]
+        return found[0] if found else self.builder.input(RANDOM_STATE, STATE.shape, STATE.dtype)
 
     def calls(self) -> Any:
         """Translate every call; return the arguments of the output node."""
@@ -213,6 +221,8 @@ class _ProgramReader(GraphReader):
         self.shared: dict[Any, Value] = {}
         self.named: dict[str, Value] = {}  # states and inputs by the signature's names
         self.leaves: list[Value | Fixed] = []
+        self.random: Any = None
+        self.translator.state = self._random_state
 
     def read(self) -> Imported:
         placeholders = [node for node in self.fx_graph.nodes if node.op == "placeholder"]
@@ -220,6 +230,8 @@ class _ProgramReader(GraphReader):
         for node, spec in zip(placeholders, specs, strict=True):
             self.known[node] = self._placeholder(node, spec)
         outputs, output_leaves, written = self._outputs(self.calls())
+        if self.translator.draws:
+            written.append((self.translator.state_afterwards(), RANDOM_STATE))
         aliases = [Alias(len(outputs) + i, self.named[t].name) for i, (_, t) in enumerate(written)]
         graph = self.builder.build([*outputs, *(value for value, _ in written)], aliases)
         spec = self.program.call_spec
@@ -249,7 +261,19 @@ class _ProgramReader(GraphReader):
         self.leaves.append(value)
         return value
 
+    def _random_state(self) -> Value:
+        """A buffer that no module has: its first content comes from PyTorch's generator."""
+        if RANDOM_STATE not in self.named:
+            self.named[RANDOM_STATE] = self.builder.parameter(
+                RANDOM_STATE, STATE.shape, STATE.dtype
+            )
+            self.random = drawn_state(self.torch)
+            self.weights[RANDOM_STATE] = to_numpy(self.random)
+        return self.named[RANDOM_STATE]
+
     def _tensor(self, target: str) -> Any:
+        if target == RANDOM_STATE:
+            return self.random
         return self.program.state_dict.get(target, self.program.constants.get(target))
 
     def _parameter(self, target: str, kind: TensorType) -> Value:

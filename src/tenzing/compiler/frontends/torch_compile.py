@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from tenzing.compiler.frontends.torch import GraphReader
 from tenzing.compiler.frontends.torch_values import (
+    RANDOM_STATE,
+    drawn_state,
     from_numpy,
     require_torch,
     tensor_type,
@@ -75,6 +77,8 @@ class _Compiled:
 
     def __call__(self, *arguments: Any) -> list[Any]:
         arrays = [to_numpy(a) for a in arguments if isinstance(a, self.torch.Tensor)]
+        if self.graph.inputs and self.graph.inputs[-1].name == RANDOM_STATE:
+            arrays.append(to_numpy(drawn_state(self.torch)))
         outputs = iter(self.executor(self.graph, arrays))
         return [
             from_numpy(next(outputs)) if isinstance(result, Value) else result
@@ -92,6 +96,7 @@ class AotReader(GraphReader):
         for node in self.fx_graph.nodes:
             if node.op == "placeholder":
                 self.known[node] = self._input(node)
+        self.translator.state = self.random_input
         results = [self.known.get(r) if r is not None else None for r in self.calls()]
         outputs = [r for r in results if isinstance(r, Value)]
         return verify(self.builder.build(outputs)), results

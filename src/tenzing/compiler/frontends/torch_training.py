@@ -6,13 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tenzing.compiler.frontends.aten.random import draws
 from tenzing.compiler.frontends.torch import GraphReader, math_attention
 from tenzing.compiler.frontends.torch_export import quiet, static_experts, trace_error, traced
-from tenzing.compiler.frontends.torch_values import require_torch, tensor_type, to_numpy
+from tenzing.compiler.frontends.torch_values import (
+    require_torch,
+    tensor_type,
+    to_numpy,
+)
 from tenzing.compiler.graph import Alias, Array, Graph, Value
 from tenzing.compiler.ops import Constant
+from tenzing.compiler.ops.random import STATE
 from tenzing.compiler.verify import verify
 from tenzing.errors import TenzingError, UsageError
+from tenzing.isa import numerics
 
 Loss = Callable[..., Any]
 SLOTS: Final = {"AdamW": ("exp_avg", "exp_avg_sq"), "SGD": ("momentum_buffer",)}
@@ -124,9 +131,9 @@ def resumed(optimizer: Any, module: Any) -> tuple[int, list[Array] | None]:
 class TrainingGraph:
     """One step as a graph.
 
-    Inputs in order: parameters, optimizer slots, buffers, the schedule's numbers, the user's
-    tensors. Outputs: the loss, a gradient per parameter, then the new state, which aliases its
-    inputs.
+    Inputs in order: parameters, optimizer slots, buffers, the random state where random numbers are
+    drawn, the schedule's numbers, the user's tensors. Outputs: the loss, a gradient per parameter,
+    then the new state, which aliases its inputs.
     """
 
     graph: Graph
@@ -138,19 +145,21 @@ class TrainingGraph:
 
 def import_training(
     module: Any, example_inputs: Sequence[Any], keywords: Mapping[str, Any], loss: Loss | None,
-    rule: Rule,
+    rule: Rule, seed: int | None = None,
 ) -> TrainingGraph:  # fmt: skip
     """Trace loss, gradients and optimizer of ``module`` at the shapes of its example inputs.
 
     ``loss`` gets what the module returns and yields a scalar; without it the module's own result,
-    or its ``loss``, is the loss. Raises UsageError when there is nothing to train or no scalar.
+    or its ``loss``, is the loss. ``seed`` starts the random state; without it PyTorch's initial
+    seed does. Raises UsageError when there is nothing to train or no scalar.
     """
     torch = require_torch()
     with quiet(), math_attention(torch), static_experts(module):
         step = _Step(torch, module, example_inputs, keywords, loss, rule)
         flat = step.example()
         traced_step = _trace(torch, module, step, flat)
-        return _Reader(torch, traced_step.graph, type(module).__name__).read(step)
+        first = torch.initial_seed() if seed is None else seed
+        return _Reader(torch, traced_step.graph, type(module).__name__).read(step, first)
 
 
 def _trace(torch: Any, module: Any, step: _Step, flat: Sequence[Any]) -> Any:
@@ -271,20 +280,28 @@ def _scalar(torch: Any, value: Any) -> Any:
 class _Reader(GraphReader):
     """Reads the traced step: every placeholder is an input, the last outputs alias the first."""
 
-    def read(self, step: _Step) -> TrainingGraph:
+    def read(self, step: _Step, seed: int) -> TrainingGraph:
         names = self._names(step)
+        random = any(draws(node.target) for node in self.fx_graph.nodes)
         for node, name in zip(
             (n for n in self.fx_graph.nodes if n.op == "placeholder"), names, strict=True
         ):
+            if random and name == SCHEDULE[0]:
+                self.translator.state = self.random_input
+                self.random_input()
             kind = tensor_type(node.meta["val"])
             self.known[node] = self.builder.input(name, kind.shape, kind.dtype)
         outputs = [self.known[node] for node in self.calls()]
+        if random:
+            outputs.append(self.translator.state_afterwards())
         count, updated = len(step.params), len(outputs) - 1 - len(step.params)
         self._leave_idle(step, outputs)
         # parameters, slots and buffers come first among the inputs, in the order of the results
         aliases = [Alias(1 + count + k, self.builder.inputs[k].name) for k in range(updated)]
         graph = verify(self.builder.build(outputs, aliases))
-        arrays = [to_numpy(t).copy() for t in step.example()[:updated]]
+        arrays = [to_numpy(t).copy() for t in step.example()[: updated - random]]
+        if random:
+            arrays.append(numerics.Rng(seed).bits(STATE.shape).view(STATE.dtype))
         state = {v.name: a for v, a in zip(graph.inputs, arrays, strict=False)}
         return TrainingGraph(graph, tuple(step.params), tuple(step.buffers), step.rule, state)
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import ml_dtypes
 import numpy as np
 
 from tenzing.compiler.graph import Array, TensorType
 from tenzing.errors import UnsupportedOp, UsageError
+
+RANDOM_STATE: Final = "random_state"  # the name of a graph's own state of random numbers
+
+
+def drawn_state(torch: Any) -> Any:
+    """A random state, i32[1], from PyTorch's default generator, which moves on."""
+    limits = torch.iinfo(torch.int32)
+    return torch.randint(limits.min, limits.max, (1,), dtype=torch.int32)
 
 
 def require_torch() -> Any:

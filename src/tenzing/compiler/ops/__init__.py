@@ -73,6 +73,7 @@ from tenzing.compiler.ops.indexing import (
     TakeAlong,
     TopK,
 )
+from tenzing.compiler.ops.random import RandomBits
 from tenzing.compiler.ops.reduction import (
     ArgMax,
     Cumulative,
@@ -161,6 +162,7 @@ __all__ = [
     "Or",
     "Pad",
     "Power",
+    "RandomBits",
     "Reduce",
     "ReduceScatter",
     "ReduceWindow",

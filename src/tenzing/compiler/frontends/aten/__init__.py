@@ -9,6 +9,7 @@ from tenzing.compiler.frontends.aten import (  # noqa: F401  (importing fills th
     movement,
     normalisation,
     ordering,
+    random,
     reduction,
     resizing,
     trigonometry,

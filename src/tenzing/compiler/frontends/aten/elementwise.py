@@ -393,17 +393,9 @@ def _to_copy(t: Translator, x: Value, *_: object, **__: object) -> Result:
     "lift_fresh_copy.default",
     "prims.device_put.default",
     "prims.view_of.default",
-    "dropout.default",
-    "native_dropout.default",
 )
-def _same(t: Translator, x: Value, *settings: object, **named: object) -> Result:
-    if "dropout" in t.overload:
-        probability, training = (*settings, named.get("train", False))[:2]
-        if training and probability:
-            raise t.unsupported(
-                "dropout is active", next_step="call module.eval() before compiling for inference"
-            )
-    return (x, None) if t.overload.startswith("native") else x
+def _same(_: Translator, x: Value, *__: object, **___: object) -> Result:
+    return x
 
 
 def positive_index(t: Translator, index: Value, size: int) -> Value:

@@ -10,7 +10,15 @@ import numpy as np
 
 from tenzing.compiler.graph import F32, GraphBuilder, GraphError, Op, Shape, TensorType, Value
 from tenzing.compiler.graph import is_float as is_float_dtype
-from tenzing.compiler.ops import BroadcastInDim, Constant, Convert, Reshape, Transpose
+from tenzing.compiler.ops import (
+    Add,
+    BroadcastInDim,
+    Constant,
+    Convert,
+    RandomBits,
+    Reshape,
+    Transpose,
+)
 from tenzing.errors import UnsupportedOp
 
 Number = bool | int | float
@@ -77,6 +85,21 @@ class Translator:
     result: TensorType = SCALAR
     used: frozenset[int] = frozenset({0})
     hint: str = ""
+    state: Callable[[], Value] | None = None  # of random numbers
+    draws: int = 0
+
+    def random_bits(self, shape: Shape) -> Value:
+        """Random words that no other call of this graph draws; UnsupportedOp without a state."""
+        if self.state is None:
+            raise self.unsupported("random numbers inside a branch or loop")
+        self.draws += 1
+        return self.emit(RandomBits(shape, self.draws - 1), self.state())
+
+    def state_afterwards(self) -> Value:
+        """The random state once everything so far is drawn."""
+        assert self.state is not None
+        state = self.state()
+        return self.emit(Add(), state, self.splat(self.draws, state.type))
 
     def call(self, overload: str, arguments: Sequence[Argument], named: dict[str, Any]) -> Result:
         """Apply the rule of ``overload``; UnsupportedOp names it when there is none."""

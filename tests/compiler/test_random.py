@@ -1,0 +1,175 @@
+"""Random numbers and dropout: distributions, seeds, and one mask for forward and backward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tenzing import compiler
+from tenzing.compiler import ops
+from tenzing.errors import UnsupportedOp
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+NUMERICS = ["graph", "instruction"]
+
+
+class Draw(torch.nn.Module):
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x)
+
+
+SQUARE = math.sqrt(1 / 12)
+DRAWS = {  # what is drawn like 120 x 90 ones: mean, deviation, bounds
+    "rand": (lambda x: torch.rand(120, 90), 0.5, SQUARE, 0, 1),
+    "rand_like": (lambda x: torch.rand_like(x, dtype=torch.bfloat16), 0.5, SQUARE, 0, 1),
+    "randn": (lambda x: torch.randn(120, 90), 0, 1, -6, 6),
+    "uniform": (lambda x: torch.empty_like(x).uniform_(-1, 3), 1, 4 * SQUARE, -1, 3),
+    "normal": (lambda x: torch.empty_like(x).normal_(2, 0.5), 2, 0.5, -1, 5),
+    "exponential": (lambda x: torch.empty_like(x).exponential_(2.0), 0.5, 0.5, 0, 9),
+    "randint": (lambda x: torch.randint(3, 9, (120, 90)), 5.5, math.sqrt(35 / 12), 3, 8),
+    "bernoulli": (lambda x: torch.bernoulli(x * 0.3), 0.3, math.sqrt(0.21), 0, 1),
+    "bernoulli_p": (lambda x: torch.empty_like(x).bernoulli_(0.8), 0.8, 0.4, 0, 1),
+    "dropout": (lambda x: torch.nn.functional.dropout(x, 0.2), 1, 0.5, 0, 1.25),
+    "dropout2d": (lambda x: torch.nn.functional.dropout2d(x[:, :, None, None], 0.2), 1, 0.5, 0,
+                  1.25),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_draws_have_the_distribution_of_pytorch(name: str) -> None:
+    function, mean, deviation, low, high = DRAWS[name]
+    ones = torch.ones(120, 90)
+    found = []
+    for numerics in NUMERICS:
+        torch.manual_seed(5)
+        compiled = compiler.compile(Draw(function).eval(), (ones,), numerics=numerics)
+        found.append([compiled(ones) for _ in range(2)])
+    (first, second), on_chip = found
+    assert first.dtype == function(ones).dtype
+    for one, other in zip((first, second), on_chip, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(first, second)
+    drawn = torch.stack([first, second]).double()
+    error = deviation / math.sqrt(drawn.numel())
+    assert abs(float(drawn.mean()) - mean) < 4 * error
+    assert float(drawn.std()) == pytest.approx(deviation, rel=0.05)
+    assert low <= float(drawn.min()) <= float(drawn.max()) <= high
+
+
+def test_draws_of_one_call_are_apart() -> None:
+    compiled = compiler.compile(
+        Draw(lambda x: (torch.rand(500), torch.rand(500))).eval(), (torch.ones(1),)
+    )
+    one, other = compiled(torch.ones(1))
+    assert abs(float(torch.corrcoef(torch.stack([one, other]))[0, 1])) < 0.2
+
+
+class Net(torch.nn.Module):
+    def __init__(self, probability: float = 0.1) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.up, self.down = torch.nn.Linear(12, 40), torch.nn.Linear(40, 5)
+        self.drop = torch.nn.Dropout(probability)
+
+    def forward(self, x: Any, y: Any) -> Any:
+        inner = self.drop(torch.relu(self.up(x)))
+        return torch.nn.functional.cross_entropy(self.drop(self.down(inner)), y)
+
+
+def batch() -> tuple[Any, Any]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(9, 12, generator=generator), torch.randint(0, 5, (9,), generator=generator)
+
+
+@pytest.mark.parametrize("numerics", NUMERICS)
+def test_gradients_are_those_of_pytorch_under_the_same_masks(
+    numerics: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = compiler.compile_training(Net(0.3).train(), batch(), seed=11, numerics=numerics)
+    state = step.state["random_state"]
+
+    def masks() -> Iterator[Any]:
+        for offset, shape in enumerate([(9, 40), (9, 5)]):
+            words = ops.RandomBits(shape, offset).reference(state)[0]
+            yield torch.from_numpy((words >> 8) * 2.0**-24 < np.float32(0.7))
+
+    gradients = step.gradients(*batch())
+    loss = step(*batch())
+    drawn = masks()
+    monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, p, *_: x * next(drawn) / (1 - p))
+    net = Net(0.3).train()
+    expected = net(*batch())
+    expected.backward()
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
+    for path, parameter in net.named_parameters():
+        torch.testing.assert_close(gradients[path], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def losses(seed: int | None, numerics: str = "graph", steps: int = 3) -> list[float]:
+    step = compiler.compile_training(
+        Net().train(), batch(), optimizer="sgd", seed=seed, numerics=numerics
+    )
+    return [step(*batch()) for _ in range(steps)]
+
+
+def test_a_seed_reproduces_and_steps_differ() -> None:
+    one = losses(3)
+    assert one == losses(3)
+    assert one == pytest.approx(losses(3, "instruction"), rel=1e-5)
+    assert one != losses(4)
+    assert len(set(one)) == 3
+    assert losses(None) == losses(2)  # the seed of torch.manual_seed, which Net calls
+
+
+def test_every_element_is_dropped_at_times() -> None:
+    class Weight(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(50, 40))
+
+        def forward(self) -> Any:
+            return torch.nn.functional.dropout(self.weight, 0.1).sum()
+
+    step = compiler.compile_training(Weight().train(), (), optimizer="sgd", numerics="graph")
+    kept = torch.zeros(50, 40)
+    for _ in range(60):
+        gradient = step.gradients()["weight"]
+        assert set(gradient.unique().tolist()) == {0.0, float(np.float32(1 / 0.9))}
+        kept += gradient > 0
+        step()
+    share = kept / 60
+    assert abs(float(share.mean()) - 0.9) < 4 * 0.3 / math.sqrt(share.numel() * 60)
+    assert float(share.min()) > 0.6
+    assert float(share.max()) <= 1
+
+
+def test_torch_compile_draws_from_pytorchs_generator() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Dropout(0.5)).train()
+    compiled = torch.compile(module, backend="tenzing")
+    x = torch.randn(20, 8, requires_grad=True)
+    torch.manual_seed(1)
+    first = compiled(x)
+    first.sum().backward()
+    kept = (first.detach() != 0).float() * 2
+    torch.testing.assert_close(x.grad, kept @ module[0].weight.detach(), rtol=1e-4, atol=1e-5)
+    torch.manual_seed(1)
+    assert torch.equal(compiled(x), first)
+    assert not torch.equal(compiled(x), first)
+
+
+def test_what_cannot_be_drawn_is_named() -> None:
+    large = Draw(lambda x: torch.randint(0, 2**30, (4,)))
+    with pytest.raises(UnsupportedOp, match="more than 24 bits"):
+        compiler.compile(large.eval(), (torch.ones(1),))
+    branch = Draw(lambda x: torch.cond(x.sum() > 0, lambda x: x + torch.rand(3), torch.sin, (x,)))
+    with pytest.raises(UnsupportedOp, match="random numbers inside a branch"):
+        compiler.compile(branch.eval(), (torch.ones(3),))
