@@ -99,10 +99,13 @@ def test_training_mode_is_refused() -> None:
     assert "module.eval()" in caught.value.render()
 
 
-def test_dropout_that_stays_active_is_refused() -> None:
+def test_dropout_that_stays_active_draws_from_a_state() -> None:
     model = Model(lambda self, x: nn.functional.dropout(x, 0.5, training=True)).eval()
-    with pytest.raises(UnsupportedOp):
-        import_module(model, (torch.ones(2),))
+    graph, weights, _ = import_module(model, (torch.ones(2),))[:3]
+    assert graph.count()["random_bits"] == 1
+    (alias,) = graph.aliases
+    assert (alias.target, graph.outputs[alias.output].shape) == ("random_state", (1,))
+    assert weights["random_state"].dtype == np.int32
 
 
 def test_data_dependent_branch_is_refused_without_a_traceback() -> None:
