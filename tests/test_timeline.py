@@ -83,6 +83,20 @@ def test_perfetto_counters(tmp_path: Path) -> None:
     assert points == [(0.0001, {"value": 0}), (5.0001, {"value": 4096})]
 
 
+def test_perfetto_flows_join_spans_in_order(tmp_path: Path) -> None:
+    timeline = Timeline()
+    for row in range(4):
+        timeline.add("AB"[row % 2], f"op{row}", row * 1000, row * 1000 + 500, instruction=row)
+    path = write_perfetto(tmp_path / "t.json", [Trace(timeline, flow=[0, 2, 3])])
+    events = json.loads(path.read_text())["traceEvents"]
+    arrows = [e for e in events if e["ph"] in "sf"]
+    assert [e["ph"] for e in arrows] == ["s", "f", "s", "f"]
+    assert arrows[0]["id"] == arrows[1]["id"] != arrows[2]["id"]
+    slices = {e["args"]["instruction"]: e for e in events if e["ph"] == "X"}
+    for arrow, row in zip(arrows, (0, 2, 2, 3), strict=True):
+        assert (arrow["tid"], arrow["ts"]) == (slices[row]["tid"], slices[row]["ts"])
+
+
 def test_an_empty_timeline_is_a_valid_trace(tmp_path: Path) -> None:
     assert [e["ph"] for e in load(Timeline(), tmp_path)] == ["M", "M"]
 

@@ -14,11 +14,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from tenzing import compiler, facts, report
 from tenzing.compiler.timing import GraphTime
 from tenzing.errors import Finding, Loc, TenzingError, UsageError
 from tenzing.fleet import Bill, bill_for
 from tenzing.isa import Program
+from tenzing.isa.operand import Array, Space
 from tenzing.machine import Advice, Analysis, Link, Options, analyse
 from tenzing.nki import Launch, run_script, session
 from tenzing.nki.script import script_error
@@ -62,6 +65,10 @@ class TimeOnly(GraphTime):
     def transfers_by_size(self) -> list[tuple[int, int, int, int]]:
         """None: repeated layers were not simulated."""
         return []
+
+    def occupancy(self, space: Space) -> tuple[Array, Array]:
+        """None: repeated layers were not simulated."""
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def timeline(self) -> Timeline:
         """Raises UsageError."""

@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from secrets import token_hex
 from typing import IO, Any, Final, cast
@@ -26,6 +27,7 @@ from tenzing.units import PS_PER_NS, PS_PER_US
 NONE: Final = -1  # no instruction, no source line, no stall
 NS_PER_US: Final = PS_PER_US // PS_PER_NS
 GZIP_LEVEL: Final = 3  # traces repeat themselves: a higher level costs time, gains little
+FLOW: Final = "critical path"
 CHUNK_EVENTS: Final = 20_000  # events formatted and written at a time
 
 # The order in which the tracks of a core are shown; others follow by first use.
@@ -260,12 +262,13 @@ class Timeline:
 class Trace:
     """A timeline in a Perfetto file: moved by ``offset_ps``, with counters beside it.
 
-    ``counters``: name to (times in ps, values).
+    ``counters``: name to (times in ps, values). ``flow``: spans joined by arrows, in order.
     """
 
     timeline: Timeline
     offset_ps: int = 0
     counters: Mapping[str, Series] = field(default_factory=dict)
+    flow: Sequence[int] = ()
 
     def blocks(self, process: int) -> Iterator[str]:
         """The events as pieces of JSON, each without a comma at its end."""
@@ -284,6 +287,21 @@ class Trace:
             if len(times):
                 stamps = np.asarray(times, np.int64) + self.offset_ps
                 yield _counter(name, stamps, values, process)
+        yield from self._arrows(process)
+
+    def _arrows(self, process: int) -> Iterator[str]:
+        """An arrow from each span of the flow to the next; viewers tie its ends to the spans."""
+        if len(self.flow) <= 1:
+            return
+        lane, _ = self.timeline.lanes()
+        rows = np.asarray(self.flow, np.int64)
+        stamps = self.timeline.columns().start_ps[rows] + self.offset_ps + PS_PER_NS // 2
+        places = zip((stamps // PS_PER_NS).tolist(), (lane[rows] + 1).tolist(), strict=True)
+        points = [f'"pid":{process},"tid":{thread},"ts":{ns // NS_PER_US}.{ns % NS_PER_US:03d}1'
+                  for ns, thread in places]  # fmt: skip
+        for number, (one, other) in enumerate(pairwise(points)):
+            head = f'"cat":"critical","name":"{FLOW}","id":{process}{number:09d},'
+            yield f'{{"ph":"s",{head}{one}}},\n{{"ph":"f","bp":"e",{head}{other}}}'
 
     def _metadata(self, lanes: Sequence[tuple[int, int]], process: int) -> str:
         events = [

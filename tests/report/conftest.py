@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tenzing import facts
 from tenzing.errors import Finding, Loc
 from tenzing.fleet import Bill
+from tenzing.isa.operand import Space
 from tenzing.machine import Advice, Link
 from tenzing.timeline import Timeline
 from tenzing.units import PS_PER_US
@@ -46,6 +48,9 @@ class SampleAnalysis:
     advice: tuple[Advice, ...] = (
         Advice(Loc("gemm.py", 6, "gemm"), "multiply in bf16", "it is wide", 100, 40),
     )
+
+    def occupancy(self, space: Space) -> tuple[Any, Any]:
+        return np.array([0, 100 * PS_PER_US]), np.array([self.sbuf_peak_bytes, 0])
 
     def transfers_by_size(self) -> list[tuple[int, int, int, int]]:
         return [(2**20, 17, 17 * 2**20, 75 * PS_PER_US)]

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from tenzing.errors import Finding, TenzingError
 from tenzing.fleet import Bill
+from tenzing.isa.operand import Space
 from tenzing.report.html import Part, Rows, Section, Text, write_html
 from tenzing.report.profile import (
     Profiled,
@@ -324,7 +325,12 @@ def write_run_perfetto(result: RunResult, path: Path) -> Path:
         for core, analysis in enumerate(kernel.analyses):
             timeline = analysis.timeline()
             timeline.title = f"{kernel.name}, core {core}"
-            traces.append(Trace(timeline, begin))
+            counters = {
+                f"{space.name} bytes per partition": analysis.occupancy(space)
+                for space in (Space.SBUF, Space.PSUM)
+            }
+            chain = [link.instruction for link in analysis.critical_path]
+            traces.append(Trace(timeline, begin, counters, list(dict.fromkeys(chain))))
         begin += kernel.slowest.total_ps
     return write_perfetto(path, traces)
 

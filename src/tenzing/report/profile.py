@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from tenzing.errors import Loc
+from tenzing.isa.operand import Array, Space
 from tenzing.machine import Advice, Link
 from tenzing.machine.critical import by_line
 from tenzing.report.html import Rows, Section
@@ -40,6 +41,7 @@ class Profiled(Analysis, Protocol):
     @property
     def advice(self) -> Sequence[Advice]: ...
     def transfers_by_size(self) -> list[tuple[int, int, int, int]]: ...
+    def occupancy(self, space: Space) -> tuple[Array, Array]: ...
 
 
 def critical_table(analysis: Profiled, count: int = SHOWN_LINES) -> Table:
