@@ -15,22 +15,23 @@ import tempfile
 import time
 from typing import Any
 
-CASES = (  # name, share of how many cores, program, tokens or positions
-    ("llama-3.1-8b", 1, "decode", 2048),
-    ("llama-3.1-8b", 1, "prefill", 2048),
-    ("llama-3.1-405b", 64, "decode", 2048),
-    ("llama-3.1-405b", 64, "prefill", 2048),
+CASES = (  # name, mesh, program, tokens or positions
+    ("llama-3.1-8b", {}, "decode", 2048),
+    ("llama-3.1-8b", {}, "prefill", 2048),
+    ("llama-3.1-405b", {"tp": 64}, "decode", 2048),
+    ("llama-3.1-405b", {"tp": 64}, "prefill", 2048),
+    ("mixtral-8x22b", {"tp": 6, "ep": 8}, "decode", 2048),
+    ("qwen3-235b-a22b", {"tp": 4, "ep": 16}, "decode", 2048),
 )
 
 
-def one(name: str, ranks: int, program: str, size: int) -> dict[str, Any]:
+def one(name: str, mesh: dict[str, int], program: str, size: int) -> dict[str, Any]:
     """Time one program here: seconds with imports, instructions, peak memory."""
     began = time.perf_counter()
-    from tenzing.compiler.models import decoder_shape, decoder_times  # noqa: PLC0415 - its time counts
+    from tenzing.compiler.models import decoder_times  # noqa: PLC0415 - its time counts
 
-    shape = decoder_shape(name).divided(ranks)
     asked = {"buckets": [size]} if program == "prefill" else {"lengths": [size]}
-    found = decoder_times(shape, **asked)
+    found = decoder_times(name, mesh=mesh, **asked)
     result = (found.prefill or found.decode)[size]
     return {
         "seconds": round(time.perf_counter() - began, 2),
@@ -40,7 +41,7 @@ def one(name: str, ranks: int, program: str, size: int) -> dict[str, Any]:
     }
 
 
-def fresh(case: tuple[str, int, str, int], cache: str) -> dict[str, Any]:
+def fresh(case: tuple[str, dict[str, int], str, int], cache: str) -> dict[str, Any]:
     """The same in a process of its own."""
     command = [sys.executable, __file__, "--case", json.dumps(case)]
     environment = {**os.environ, "TENZING_CACHE": cache}
@@ -62,7 +63,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as cache:
         for case in CASES:
-            label = f"{case[0]} /{case[1]} {case[2]} {case[3]}"
+            label = f"{case[0]} {case[1]} {case[2]} {case[3]}"
             if given.only in label:
                 cold, warm = fresh(case, cache), fresh(case, cache)
                 rows.append({"case": label, **cold, "warm_seconds": warm["seconds"]})

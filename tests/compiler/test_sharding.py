@@ -225,3 +225,42 @@ def test_tokens_are_cut_where_that_is_faster() -> None:
     assert not times[0].sequence_parallel
     step = time_graph(decode_graph(shape, 1, 64), mesh={"tp": 4})
     assert not step.sequence_parallel  # one token cannot be cut
+
+
+@pytest.mark.parametrize("vocabulary", [64, 77])
+def test_the_best_of_a_vocabulary_is_found_without_gathering_it(vocabulary: int) -> None:
+    builder = GraphBuilder("sample")
+    x = builder.input("x", (3, 1, 16), F32)
+    logits = builder.add(ops.Linear(), x, builder.parameter("head", (vocabulary, 16), F32))
+    best = builder.emit(ops.TopK(5, np.dtype(np.int64)), logits)
+    first = builder.add(ops.ArgMax(2, np.dtype(np.int64)), logits)
+    graph = builder.build([*best, first])
+    given = {"x": -np.ones((3, 1, 16), np.float32), "head": arrays(graph)["head"]}
+    given["head"][5] = given["head"][40]  # equal scores: the first comes first
+    given["head"][[5, 40]] -= 9
+    given["head"][:, 1] += 9  # all below what padding would give
+    expected = run(graph, [given["x"]], given)
+    sharded = shard(graph, tp(4))
+    for node in sharded.graph.nodes:
+        assert node.op.name != "all_gather" or node.output.shape[-1] <= 20
+    for results in run_ranks(sharded, given):
+        for got, whole in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(got, whole)
+    assert set(expected[2].ravel()) == {5}
+
+
+def test_branches_beside_each_other_share_their_sum() -> None:
+    builder = GraphBuilder("parallel")
+    x = builder.input("x", (1, 4, 8), F32)
+    both = x
+    for name in ("one", "two"):
+        wide = builder.add(ops.Linear(), x, builder.parameter(f"{name}.up", (32, 8), F32))
+        down = builder.parameter(f"{name}.down", (8, 32), F32)
+        branch = builder.add(ops.Linear(), builder.add(ops.Relu(), wide), down)
+        both = builder.add(ops.Add(), both, branch)
+    graph = builder.build([both])
+    given = arrays(graph)
+    sharded = shard(graph, tp(2))
+    assert sharded.graph.count()["all_reduce"] == 1
+    (expected,) = run(graph, [given["x"]], given)
+    np.testing.assert_allclose(run_ranks(sharded, given)[1][0], expected, rtol=1e-5, atol=1e-5)

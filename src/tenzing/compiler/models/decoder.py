@@ -6,14 +6,13 @@ Parameters have the names and layouts of Hugging Face's checkpoints of these fam
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from tenzing.compiler import ops
 from tenzing.compiler.graph import BF16, F32, Alias, Array, Graph, GraphBuilder, Value
-from tenzing.errors import UsageError
 
 INDEX: Final = np.dtype(np.int32)
 HEADS_FIRST: Final = (0, 2, 1, 3)
@@ -75,26 +74,6 @@ class DecoderShape:
     def parameters(self) -> int:
         """Number of weights."""
         return sum(v.type.elements for v in prefill_graph(self, 1, 1).parameters)
-
-    def divided(self, ranks: int) -> DecoderShape:
-        """The share of one of ``ranks`` cores: heads, MLP columns and vocabulary split.
-
-        Its graph has that rank's arithmetic and weights, and none of the communication. Raises
-        UsageError when a size does not divide.
-        """
-        if self.experts is not None:
-            raise UsageError("experts are not divided yet", next_step="divide the graph instead")
-        whole = (self.heads, self.mlp_width)
-        copied = ranks % self.kv_heads == 0  # more ranks than key heads hold copies of one
-        if ranks < 1 or any(n % ranks for n in whole) or (self.kv_heads % ranks and not copied):
-            raise UsageError(
-                "a decoder cannot be divided like this", got=f"{ranks} ranks", allowed="a divisor "
-                f"of {self.heads} heads, {self.kv_heads} key heads and {self.mlp_width} columns",
-            )  # fmt: skip
-        return replace(
-            self, heads=self.heads // ranks, kv_heads=max(self.kv_heads // ranks, 1),
-            mlp_width=self.mlp_width // ranks, vocabulary=-(-self.vocabulary // ranks),
-        )  # fmt: skip
 
 
 def prefill_graph(shape: DecoderShape, batch: int, tokens: int, *, caches: bool = True) -> Graph:

@@ -103,6 +103,7 @@ RECOGNITION: Final[tuple[Pass, ...]] = (
     RecogniseExperts(),
     DeadCode(),
     RecogniseLinear(),
+    DeadCode(),
     RecogniseAttention(),
     DeadCode(),
     RecogniseRotary(),

@@ -16,6 +16,7 @@ from tenzing.compiler.ops import (
     Convert,
     Divide,
     Fused,
+    Gather,
     Iota,
     Multiply,
     Reshape,
@@ -132,6 +133,8 @@ class Simplify(Pass):
             return None
         if isinstance(node.op, Concatenate):
             return _without_empty(builder, node.op, inputs)
+        if isinstance(node.op, Gather):
+            return _neighbours(builder, node.op, inputs)
         if _changes_nothing(builder, node, inputs):
             return (inputs[0],)
         before = builder.maker(inputs[0])
@@ -142,6 +145,24 @@ class Simplify(Pass):
         if _is_identity(joined, source, node.outputs[0]):
             return (source,)
         return builder.emit(joined, source)
+
+
+def _neighbours(
+    builder: GraphBuilder, op: Gather, inputs: tuple[Value, ...]
+) -> tuple[Value, ...] | None:
+    """A gather of constant places one after another as a slice."""
+    maker = builder.maker(inputs[1])
+    if maker is None or not isinstance(maker.op, Constant) or 0 in inputs[1].shape:
+        return None
+    if len(inputs[1].shape) != 1:
+        return None
+    places = maker.op.array.tolist()
+    first, last = places[0], places[-1] + 1
+    if first < 0 or last > inputs[0].shape[op.dim] or places != list(range(first, last)):
+        return None
+    start, limit = [0] * len(inputs[0].shape), list(inputs[0].shape)
+    start[op.dim], limit[op.dim] = first, last
+    return builder.emit(Slice(tuple(start), tuple(limit), (1,) * len(start)), inputs[0])
 
 
 def _without_empty(

@@ -16,6 +16,7 @@ from tenzing.compiler.ops import (
     ExpertLinear,
     GatedLinear,
     Linear,
+    Transpose,
 )
 from tenzing.compiler.passes.pipeline import Pass
 
@@ -32,7 +33,7 @@ ROUNDING = (
 
 @dataclass(frozen=True)
 class RecogniseLinear(Pass):
-    """A dot_general of [..., K] with a matrix is a linear; so is one that adds a bias row."""
+    """A dot_general of [..., K] with a matrix, or with a matrix turned over, is a linear."""
 
     def apply(self, graph: Graph) -> Graph:
         """See the class."""
@@ -48,9 +49,13 @@ class RecogniseLinear(Pass):
             last = (len(x.shape) - 1,)
             if len(weight.shape) != MATRIX_RANK or op.contract[0] != last:
                 return None
+            rows = op.contract[1] == (0,)
+            maker = builder.maker(weight)
+            if maker is not None and maker.op == Transpose((1, 0)):
+                weight, rows = maker.inputs[0], not rows
             if weight not in parameters:
                 return None
-            layout = "kn" if op.contract[1] == (0,) else "nk"
+            layout = "kn" if rows else "nk"
             return builder.emit(Linear(layout, "", op.out_dtype), x, weight)
 
         return rewrite(graph, rule)

@@ -11,6 +11,7 @@ from tenzing.compiler.passes.pipeline import Pipeline
 from tenzing.compiler.passes.sharding.dense import shard_dense
 from tenzing.compiler.passes.sharding.experts import split_experts
 from tenzing.compiler.passes.sharding.layout import AXIS, EXPERT_AXIS, Section, Sharded, Split
+from tenzing.compiler.passes.sharding.search import SearchBeforeGather
 from tenzing.compiler.passes.sharding.sums import DelaySums
 from tenzing.errors import UsageError
 from tenzing.fabric import Mesh
@@ -31,8 +32,8 @@ def shard(graph: Graph, mesh: Mesh, sequence: bool = False) -> Sharded:
     check_axes(mesh)
     inner = tuple(name for name in mesh.names if name == AXIS)
     sharded = split_experts(shard_dense(TIDY.run(graph), mesh, mesh.names, inner, sequence))
-    done = Pipeline((DelaySums(mesh.names), DeadCode())).run(sharded.graph)
-    return replace(sharded, graph=done)
+    after = (DelaySums(mesh.names), DeadCode(), SearchBeforeGather(), DeadCode())
+    return replace(sharded, graph=Pipeline(after).run(sharded.graph))
 
 
 def check_axes(mesh: Mesh) -> None:

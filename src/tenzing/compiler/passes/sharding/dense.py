@@ -211,6 +211,8 @@ class _Sharder:
         return self.builder.emit(node.op, *inputs, hint=node.outputs[0].name)
 
     def _set(self, node: Node, values: Sequence[Value], split: Split | None) -> None:
+        if split is not None and split.everywhere(1):  # one part, such as the only key head
+            split = None
         pairs = zip(node.outputs, values, strict=True)
         self.states.update({old: (new, split) for old, new in pairs})
 
@@ -263,6 +265,8 @@ class _Sharder:
 
     def _attention(self, op: Attention, states: list[State]) -> tuple[Value, Split] | None:
         query, key = (self._heads(s) for _, s in states[:2])
+        if states[1][1] is None and op.kv_heads == 1:
+            key = Section(1, 1)
         if query is None or key is None or states[1][1] != states[2][1]:
             return None
         split = states[0][1]
