@@ -16,9 +16,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from calibration.end_to_end import page
 from calibration.fitting import Observation, fit_quantity, weighted_quantile
 
-from tenzing.fleet.estimate import Calibration, Estimate, Quantity
+from tenzing.fleet.estimate import EXACT, Calibration, Estimate, Quantity
 from tenzing.fleet.estimators import estimates_of
 from tenzing.fleet.rows import CONFIGURATION, RESULTS, Row, number, read_table
 
@@ -30,6 +31,14 @@ STAGES = (
      "training_step", "collective"),
     (),  # everything else
 )  # fmt: skip
+# (scale of the conditions' priors, how far clusters differ), chosen once by cross-validation.
+USUAL = (0.5, 0.25)
+LOOSE = (1.0, 0.1)
+PRIORS = {
+    "prefill": (1.0, 0.25), "collective": (1.0, 0.25), "first_token": LOOSE, "old_latency": LOOSE,
+    "training_step": LOOSE, "forward": (0.5, 0.1), "saturated": LOOSE,
+    "generation_audio": LOOSE, "generation_diffusion": LOOSE,
+}  # fmt: skip
 CLASS_CLUSTERS = 4  # clusters that a class needs for a width of its own
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,7 +74,7 @@ def observations(examples: Iterable[Example], using: Calibration) -> dict[str, l
             continue
         for estimate in estimates_of(example.row, using.time)[0]:
             value = example.published.get(estimate.metric)
-            if value:
+            if value and estimate.quantity != EXACT:
                 seconds = estimate.scale / value if estimate.rate else value / estimate.scale
                 rows[estimate.quantity].append((example, estimate, seconds))
     return {name: _weighed(found) for name, found in rows.items()}
@@ -91,7 +100,7 @@ def fit(examples: list[Example]) -> dict[str, Quantity]:
     for stage in STAGES:
         data = observations(examples, Calibration(fitted))
         names = [n for n in data if (n in stage if stage else n not in fitted)]
-        fitted |= {n: fit_quantity(data[n]) for n in names}
+        fitted |= {n: fit_quantity(data[n], *PRIORS.get(n, USUAL)) for n in names}
     return fitted
 
 
@@ -219,16 +228,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="one kind of file")
     parser.add_argument("--dry", action="store_true", help="print scores, write nothing")
     options = parser.parse_args(arguments)
+    every: dict[str, list[Residual]] = {}
     for kind in CONFIGURATION:
         if options.only and kind != options.only:
             continue
         start = time.time()
         examples = load(options.folder, kind)
-        residuals = cross_validate(examples)
+        residuals = every[kind] = cross_validate(examples)
         print(f"== {kind}: {len(examples)} rows, {time.time() - start:.1f} s\n{summary(residuals)}")
         print("-- by quantity\n" + summary(residuals, "quantity"))
         if not options.dry:
             write(kind, fit(examples), residuals)
+    if not options.dry and not options.only:
+        found = {k: v for residuals in every.values() for k, v in widths(residuals).items()}
+        (ROOT / "calibration" / "END_TO_END.md").write_text(page(every, found))
     return 0
 
 

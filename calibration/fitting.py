@@ -15,7 +15,7 @@ import numpy as np
 
 from tenzing.fleet.estimate import PART_PRIOR, PRIOR, Estimate, Quantity, kind_of_feature
 
-CLUSTER_SD = 0.2
+CLUSTER_SD = 0.25
 INTERCEPT = "intercept"
 INTERCEPT_SD = 1.0
 DEGREES = 4.0
@@ -33,16 +33,21 @@ class Observation:
     weight: float
 
 
-def fit_quantity(data: Sequence[Observation], looseness: float = 1.0) -> Quantity:
-    """Fitted constants of one quantity; ``looseness`` scales the priors' widths."""
+def fit_quantity(
+    data: Sequence[Observation], looseness: float = 1.0, cluster_sd: float = CLUSTER_SD
+) -> Quantity:
+    """Fitted constants of one quantity.
+
+    ``looseness`` scales the priors of conditions, ``cluster_sd`` is how far (ln) clusters differ.
+    """
     parts = sorted({k for d in data for k in d.estimate.parts})
     features = sorted({k for d in data for k in d.estimate.features})
     clusters = sorted({d.cluster for d in data})
     size = len(parts) + len(features) + 1
     sd = np.array(
-        [PART_PRIOR * looseness] * len(parts)
+        [PART_PRIOR] * len(parts)
         + [PRIOR[kind_of_feature(f)] * looseness for f in features]
-        + [INTERCEPT_SD] + [CLUSTER_SD] * len(clusters)
+        + [INTERCEPT_SD] + [cluster_sd] * len(clusters)
     )  # fmt: skip
     work = np.array([[d.estimate.parts.get(k, 0.0) for k in parts] for d in data])
     fixed = np.zeros((len(data), len(sd) - len(parts)))
@@ -53,8 +58,12 @@ def fit_quantity(data: Sequence[Observation], looseness: float = 1.0) -> Quantit
         fixed[row, len(features) + 1 + clusters.index(d.cluster)] = 1.0
     target = np.log([d.seconds for d in data])
     weights = np.array([d.weight for d in data])
-    theta = _solve(work, fixed, target, weights, sd)
-    intercept = float(theta[size - 1])
+    theta = _solve(work, fixed, target, weights, sd, len(clusters))
+    shared = theta[len(parts) : size]
+    rest = target - np.log((work * np.exp(theta[: len(parts)])).sum(axis=1))
+    rest -= fixed[:, : len(shared)] @ shared
+    # centred without the clusters' offsets: what a new cluster should expect
+    intercept = float(theta[size - 1]) + weighted_quantile(list(rest), list(weights), 0.5)
     return Quantity(
         {k: float(theta[i]) + intercept for i, k in enumerate(parts)},
         {k: float(theta[len(parts) + i]) for i, k in enumerate(features)},
@@ -63,11 +72,11 @@ def fit_quantity(data: Sequence[Observation], looseness: float = 1.0) -> Quantit
 
 
 def _solve(
-    work: np.ndarray, fixed: np.ndarray, target: np.ndarray, weights: np.ndarray, sd: np.ndarray
-) -> np.ndarray:
+    work: np.ndarray, fixed: np.ndarray, target: np.ndarray, weights: np.ndarray, sd: np.ndarray,
+    clusters: int,
+) -> np.ndarray:  # fmt: skip
     count = work.shape[1]
     theta = np.zeros(len(sd))
-    theta[count + fixed.shape[1] - 1 :] = 0.0
     spread = 0.5
     for _ in range(ROUNDS):
         cost = work * np.exp(np.clip(theta[:count], -8, 8))
@@ -75,8 +84,9 @@ def _solve(
         residual = target - np.log(total) - fixed @ theta[count:]
         robust = weights * (DEGREES + 1) / (DEGREES + (residual / spread) ** 2)
         jacobian = np.hstack([cost / total[:, None], fixed])
-        normal = jacobian.T @ (jacobian * robust[:, None]) / spread**2 + np.diag(1 / sd**2)
-        gradient = jacobian.T @ (robust * residual) / spread**2 - theta / sd**2
+        held = _precision(theta, sd, clusters)
+        normal = jacobian.T @ (jacobian * robust[:, None]) / spread**2 + np.diag(held)
+        gradient = jacobian.T @ (robust * residual) / spread**2 - theta * held
         move = np.linalg.solve(normal, gradient)
         longest = np.abs(move).max()
         theta += move * min(1.0, 1.0 / max(longest, 1e-9))
@@ -84,6 +94,13 @@ def _solve(
         if longest < 1e-5:
             break
     return theta
+
+
+def _precision(theta: np.ndarray, sd: np.ndarray, clusters: int) -> np.ndarray:
+    """Of the priors: an odd cluster keeps its own offset and does not move the rest."""
+    held = 1 / sd**2
+    held[-clusters:] *= (DEGREES + 1) / (DEGREES + (theta[-clusters:] / sd[-clusters:]) ** 2)
+    return held
 
 
 def _spread(residual: np.ndarray, weights: np.ndarray) -> float:

@@ -25,6 +25,8 @@ PART_PRIOR: Final = 0.7
 ONE_SIDED_80: Final = 1.2816  # 80 % of a normal distribution lie within this many deviations
 UNCALIBRATED: Final = 1.0  # half width (ln) of an answer that no measurement stands behind
 ASSUMED_WIDTH: Final = 0.15
+EXACT: Final = "exact"  # a quantity that is counted, not timed: no calibration moves it
+EXACT_WIDTH: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Calibration:
         """Half width (ln) of the 80 % interval: residuals of its class, wider for the unseen."""
         fitted = self.quantities.get(estimate.quantity)
         if fitted is None:
-            return UNCALIBRATED
+            return EXACT_WIDTH if estimate.quantity == EXACT else UNCALIBRATED
         base = fitted.widths.get(estimate.width, fitted.widths.get("", UNCALIBRATED))
         unseen = [
             PRIOR[kind_of_feature(name)]
@@ -166,6 +168,6 @@ def read_calibration(text: str, file: str) -> dict[str, Quantity]:
 
 
 __all__ = [
-    "Calibration", "Estimate", "Prediction", "Quantity", "Solve", "calibration", "conditions",
-    "kind_of_feature", "read_calibration", "slope",
+    "EXACT", "Calibration", "Estimate", "Prediction", "Quantity", "Solve", "calibration",
+    "conditions", "kind_of_feature", "read_calibration", "slope",
 ]  # fmt: skip

@@ -50,8 +50,8 @@ def estimates(row: Row, solve: Solve) -> list[Estimate]:
     one = Slice(device, 1 / per_chip, 1)
     repeats = _REPEATS.search(row.text("op"))
     count = float(repeats.group(1)) if repeats else 1.0
-    parts = {"launch": LAUNCH_S, "hops": HOP_S * math.log2(ranks) * count,
-             "ring": HOP_S * ranks * count}  # fmt: skip
+    parts = {f"launch_{framework}": LAUNCH_S, "hops": HOP_S * math.log2(ranks) * count,
+             f"ring_{framework}": HOP_S * ranks * count}  # fmt: skip
     if op not in ("null",):
         parts["bytes"] = one.link_s(sent * count) if op != "null" else 0.0
         parts["memory"] = one.memory_s(2 * size * count)
@@ -62,8 +62,7 @@ def estimates(row: Row, solve: Solve) -> list[Estimate]:
         parts["graph"] = GRAPH_S * math.log2(ranks) ** 2 / 4
     wired = "pcie" if "pcie" in row.text("instance").lower() or device.link_domain == 1 else ""
     features = {
-        **conditions(family=device.family, accelerator=device.name, framework=framework, op=op,
-                     flag=wired),
+        **conditions(accelerator=device.name, op=op, flag=wired),
         **(conditions(variant=f"{wired}-{int(ranks)}") if wired else {}),
         **slope("ln_ranks", ranks, 8.0),
     }  # fmt: skip

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
+from tenzing import facts
 from tenzing.errors import UsageError
 from tenzing.fleet.estimate import Estimate, Solve, conditions, slope
 from tenzing.fleet.estimators import llm
@@ -15,8 +16,12 @@ from tenzing.fleet.rows import CONFIGURATION, Row
 from tenzing.fleet.workload import MULTIPLY_ADD
 
 US: Final = 1e6
+NS_PER_US: Final = 1e3
 PERCENT: Final = 100.0
 GB: Final = 1e9
+XLA_GATHER: Final = 30.0
+MICRO: Final = "hardware-microbenchmark"
+INSTRUCTION_S: Final = 5e-8
 FIXED_S: Final = 10e-6
 LANES_PER_S: Final = 128 * 1.4e9  # one element per lane and cycle of a NeuronCore-v2
 GPU_LANES_PER_S: Final = 2e13
@@ -32,13 +37,14 @@ _TENSOR_PARALLEL: Final = re.compile(r"TP\s*(\d+)", re.I)
 # kernel words -> (class, passes over HBM of its elements, vector operations an element)
 _CLASSES: Final = (
     ("launch|null|overhead|nrtpy|loop iteration|fixed", "launch", 0.0, 0.0),
+    ("pairformer|triang|evoformer", "pair", 0.0, 0.0),
     ("moe|expert", "moe", 0.0, 0.0),
     ("mamba|scan|ssm", "scan", 0.0, 0.0),
     ("attention|flash|gqa|sdpa|mla", "attention", 0.0, 0.0),
     ("conv", "convolution", 0.0, 0.0),
     ("(norm|rope|softmax|add|lora|silu|swiglu).*(matmul|gemm|linear|projection)|"
      "gemm|matmul|bmm|mlp|linear|projection|tensor engine|lora|swiglu", "product", 0.0, 0.0),
-    ("adam", "elementwise", 7.0, 12.0),
+    ("adam", "elementwise", 7.0, 6.0),
     ("dma|copy|transfer|stream|gather", "copy", 2.0, 0.0),
     ("rope|rotary", "elementwise", 2.0, 4.0),
     ("softmax|norm", "elementwise", 2.0, 4.0),
@@ -102,7 +108,9 @@ def work_of(row: Row) -> Work:
     if kind == "moe":
         return _experts(row, dims, width)
     if kind == "launch":
-        return Work(kind)
+        return Work(kind, serial=_overhead_us(row))
+    if kind == "pair":
+        return _pair(dims, width)
     sized = _BYTES.search(row.text("shape"))
     if sized:
         moved = float(sized.group(1)) * _SCALE[sized.group(2).lower()]
@@ -113,6 +121,28 @@ def work_of(row: Row) -> Work:
         return Work(kind, 0.0, elements * width, elements * width, elements * taps)
     return Work(kind, 0.0, elements * width * passes / 2, elements * width * passes / 2,
                 elements * operations)  # fmt: skip
+
+
+def _overhead_us(row: Row) -> float:
+    """A fixed cost by what it is the cost of, from the chip's facts where it has them."""
+    chip = device_of(row)
+    if chip.family != "neuron":
+        return 5.0
+    found = facts.chip(chip.name)
+    text = f"{row.text('kernel')} {row.text('variant')}".lower()
+    paths = (("graph|torch|null", "launch.host_ns"), ("dma", "dma.load_fixed_ns"),
+             ("loop|branch", "sync.wait_ns"), ("instruction|vector", "vector.wait_ns"),
+             ("", "launch.overhead_ns"))  # fmt: skip
+    path = next(p for words, p in paths if re.search(words, text))
+    return found.number(path) / NS_PER_US if found.known(path) else 1.0
+
+
+def _pair(dims: dict[str, float], width: float) -> Work:
+    """A layer on every pair of N residues: projections, and products over triangles."""
+    n = dims.get("N", 256.0)
+    flops = 24 * MULTIPLY_ADD * n**2 * ROOT_DIM**2 + 8 * n**3 * ROOT_DIM
+    moved = 40 * n**2 * ROOT_DIM * width
+    return Work("pair", flops, moved, moved, 24 * n**2 * ROOT_DIM)
 
 
 def _product(row: Row, dims: dict[str, float], width: float) -> Work:
@@ -176,6 +206,8 @@ def _experts(row: Row, dims: dict[str, float], width: float) -> Work:
     rows = re.search(r"(\d+)(?:/(\d+))?\s*(?:rows|-row)", row.text("shape"))
     wide = sum(float(g) for g in rows.groups() if g) if rows else 192.0
     touched = experts * (1 - (1 - top / experts) ** tokens)
+    if "xla" in row.text("variant").lower():  # a gather of weights for each token's experts
+        touched *= XLA_GATHER * max(tokens * top / touched, 1.0)
     return Work("moe", MULTIPLY_ADD * tokens * top * hidden * wide,
                 touched * hidden * wide * width, tokens * hidden * width, 0.0, touched)  # fmt: skip
 
@@ -203,8 +235,10 @@ def estimates(row: Row, solve: Solve) -> list[Estimate]:
         "memory": cores.memory_s(work.read + work.written),
         "lanes": work.lanes / speed,
         "serial": work.serial * 1e-6,
-        "fixed": FIXED_S,
+        "fixed": INSTRUCTION_S if row.text("category") == MICRO else FIXED_S,
     }
+    if work.kind == "launch":
+        parts = {"launch": work.serial * 1e-6}
     kind = work.kind
     features = {
         **conditions(family=device.family, accelerator=device.name, kernel=kind, dtype=dtype,
@@ -230,7 +264,8 @@ def _quantity(row: Row, kind: str, family: str) -> str:
         return "launch"
     if family != "neuron":
         return f"gpu_{kind}" if kind in ("product", "attention") else "gpu_memory"
-    return "neuron_copy" if kind == "copy" else "neuron_kernel"
+    special = {"copy": "neuron_copy", "pair": "neuron_layer"}
+    return special.get(kind, "neuron_micro" if row.text("category") == MICRO else "neuron_kernel")
 
 
 def _latencies(base: Estimate) -> list[Estimate]:

@@ -27,6 +27,7 @@ STEP_S: Final = 1e-3  # host and launch of a step
 COLLECTIVES_PER_LAYER: Final = 2
 DEFAULT_INPUT: Final = 512
 DEFAULT_OUTPUT: Final = 128
+SATURATED: Final = r"throughput|max load|through the server|sharegpt"
 SMALLEST_BUCKET: Final = 128
 SPECULATED: Final = re.compile(r"(?:accepted(?: length)?|mean)\D{0,12}(\d+\.\d+)", re.I)
 DRAFTED: Final = re.compile(r"\bk\s*=\s*(\d+)", re.I)
@@ -35,7 +36,14 @@ MAX_BATCH: Final = 2048  # requests in flight of a saturated server
 FREE_MEMORY: Final = 0.9
 MIXED_KV: Final = {"fp4": 1.0, "fp8": 1.0, "int8": 1.0}
 WHOLE_PROMPT: Final = ("optimum-static", "optimum-client", "nxdi-contrib", "contrib-profile")
-TOGETHER: Final = ("optimum-static", "sdk-old", "transformers-neuronx")  # prefill a whole batch
+TOGETHER: Final = (
+    "optimum-static",
+    "sdk-old",
+    "transformers-neuronx",
+    "nxdi-contrib",
+)  # prefill a whole batch
+OLD_TABLES: Final = ("sdk-old", "transformers-neuronx", "nxd")
+EXPERTS_SHARE: Final = 0.5  # of products with experts a token did not choose; the rest is fitted
 STATISTICS: Final = ("p50", "mean", "p99")
 
 
@@ -58,6 +66,7 @@ class Serving:
     waiting: float
     rate: float
     accepted: float
+    clients: float = 0.0
 
     @property
     def common(self) -> dict[str, float]:
@@ -68,6 +77,11 @@ class Serving:
             dtype=self.weights, model_kind=self.shape.kind,
         )  # fmt: skip
         return {**found, **slope("ln_ranks", self.cores.ranks, 8.0)}
+
+    @property
+    def side(self) -> str:
+        """Overheads of rivals are theirs: their parts carry this ending."""
+        return "" if self.cores.accelerator.family == "neuron" else "_rival"
 
     @property
     def bucket(self) -> float:
@@ -103,8 +117,10 @@ def serving_of(row: Row) -> Serving:
         ranks = whole / shared if whole else need
     if row.number("ep") > 1 and device.family != "neuron":
         ranks, replicas = row.number("chips_used", ranks), 1
-    slots = int(row.number("batch")) or 0
     clients = row.number("concurrency")
+    slots = int(row.number("batch")) or math.ceil(clients / replicas)
+    if framework in OLD_TABLES and row.text("app_type").lower().startswith("real"):
+        slots = 1  # the tables repeat the batch of the throughput run beside a real-time latency
     load, active, waiting, rate = _load(row, slots, clients, replicas)
     window = row.number("seq_len")
     prompt = row.number("input_len") or min(window or DEFAULT_INPUT, DEFAULT_INPUT)
@@ -112,7 +128,8 @@ def serving_of(row: Row) -> Serving:
     weights = dtype_class(row.text("weights_dtype") or row.text("model_dtype") or "bf16")
     return Serving(row, shape, core_slice(row, device, ranks), framework, weights, replicas,
                    max(slots, 1), prompt, output, window, load, active, waiting, rate,
-                   _accepted(row.text("spec_decode")))  # fmt: skip
+                   _accepted(row.text("spec_decode")), 1.0 if load == "clients" and not clients
+                   else clients)  # fmt: skip
 
 
 def _fit(shape: Shape, core_bytes: float) -> int:
@@ -128,7 +145,7 @@ def _load(row: Row, slots: int, clients: float, replicas: int) -> tuple[str, flo
     arrivals = re.search(r"@\s*([\d.]+)\s*req", mode)
     if arrivals:
         return "open", float(slots), 0.0, float(arrivals.group(1)) / replicas
-    if row.text("concurrency").lower() == "max" or "throughput" in mode or "max load" in mode:
+    if row.text("concurrency").lower() == "max" or re.search(SATURATED, mode):
         return "saturated", float(slots), float(slots), 0.0
     if clients:
         each = max(clients / replicas, 1.0)
@@ -166,12 +183,12 @@ def decode(s: Serving, metric: str = "step") -> Estimate:
         "weights": cores.memory_s(shape.touched(s.slots) * width),
         "cache": cores.memory_s(s.slots * s.context * shape.kv_values * BF16_BYTES * copies),
         "compute": cores.compute_s(MULTIPLY_ADD * shape.active * s.slots, compute),
-        "layers": shape.layers * LAYER_S,
-        "step": STEP_S,
+        f"layers{s.side}": shape.layers * LAYER_S,
+        f"step{s.side}": STEP_S,
     }
     if cores.ranks > 1:
         hops = COLLECTIVES_PER_LAYER * shape.layers * HOP_S * math.log2(cores.ranks)
-        parts["collectives"] = hops
+        parts[f"collectives{s.side}"] = hops
     features = {**s.common, **slope("ln_batch", s.slots)}
     return Estimate(metric, "decode_step", parts, features, phase="decode", width=s.framework,
                     assumed=shape.assumed)  # fmt: skip
@@ -186,14 +203,18 @@ def prefill(s: Serving, requests: float, metric: str = "prefill") -> Estimate:
         "compute": cores.compute_s(MULTIPLY_ADD * shape.active * work, compute),
         "attention": cores.compute_s(requests * shape.attention_flops(tokens, tokens)),
         "weights": cores.memory_s(shape.touched(work) * BYTES[s.weights]),
-        "layers": shape.layers * LAYER_S,
-        "step": STEP_S,
+        f"layers{s.side}": shape.layers * LAYER_S,
+        f"step{s.side}": STEP_S,
     }
+    if shape.experts and cores.accelerator.family == "neuron":
+        # every expert computes every token: what the published mixture prefills look like
+        spare = MULTIPLY_ADD * (shape.params - shape.active) * work
+        parts["experts"] = EXPERTS_SHARE * cores.compute_s(spare, compute)
     if cores.ranks > 1:
         sent = COLLECTIVES_PER_LAYER * shape.layers * work * shape.hidden * BF16_BYTES
         parts["collective_bytes"] = 2 * cores.link_s(sent * (cores.ranks - 1) / cores.ranks**2)
         hops = COLLECTIVES_PER_LAYER * shape.layers * HOP_S * math.log2(cores.ranks)
-        parts["collectives"] = hops
+        parts[f"collectives{s.side}"] = hops
     features = {**s.common, **slope("ln_tokens", work, 1024.0)}
     return Estimate(metric, "prefill", parts, features, phase="prefill", width=s.framework,
                     assumed=shape.assumed)  # fmt: skip
@@ -228,6 +249,7 @@ def client_of(s: Serving, step: float, fill: float) -> Client:
     """
     step = step / s.accepted
     steps = max(s.output - 1, 1.0)
+    told_whole = "llmperf" in s.row.text("framework").lower()
     if s.load == "batch":
         return Client(fill, step, fill + steps * step, 0.0, s.slots)
     if s.load == "open":
@@ -240,6 +262,8 @@ def client_of(s: Serving, step: float, fill: float) -> Client:
     between = step + others * fill / max(s.output, 1.0)
     total = fill + steps * between
     wait = s.waiting * total / max(s.active, 1.0)
+    if told_whole:  # this client divides the whole request by its tokens
+        between = (total + wait) / max(s.output, 1.0)
     return Client(fill + wait, between, total + wait, wait, s.active)
 
 
@@ -277,6 +301,10 @@ def _load_estimate(
     features = {**conditions(load=s.load, framework=s.framework), **stat}
     if s.accepted > 1:
         features |= {"flag=speculative": 1.0}
+    if s.load in ("clients", "open"):
+        features |= slope("ln_clients", (s.active + s.waiting) * s.replicas, 1.0)
+    if s.waiting:
+        features |= {"flag=queued": 1.0}
     return Estimate(metric, quantity, {"model": seconds}, features, scale=scale, rate=rate,
                     phase=phase, width=s.framework, assumed=s.shape.assumed)  # fmt: skip
 
@@ -284,29 +312,26 @@ def _load_estimate(
 def _throughput(s: Serving, seen: Client) -> list[Estimate]:
     scope = s.row.text("tok_s_scope").lower()
     replicas = s.replicas
+    served = seen.total - seen.wait  # the next request takes the slot at once
+    busy = min(seen.busy * replicas, s.clients) if s.clients else seen.busy * replicas
     if scope.startswith(("decode rate", "system (decode")):
         seconds, made = seen.between, float(s.slots * replicas)
     elif scope.startswith("per request"):
         seconds, made = seen.total, s.output
     else:
-        seconds, made = seen.total, seen.busy * replicas * s.output
+        seconds, made = served, busy * s.output
     kind = next((k for k in ("decode rate", "per request") if k in scope), "system")
     kind = kind.replace(" ", "-")
     unit = conditions(scope=kind)
     per_gpu = s.cores.chips * replicas if "per gpu" in scope or "per chip" in scope else 1.0
-    per_token = seen.total / max(s.output + s.prompt, 1.0)
-    both = s.output + s.prompt
-    flow = seen.busy * replicas
     make = _load_estimate
     return [
         make(s, "output_tok_s", "output_rate", seconds, unit, "serving", made / per_gpu, True),
-        make(s, "total_tok_s", "old_rate", seen.total, {}, "decode", flow * both, True),
-        make(s, "latency_per_token_ms_p50", "old_latency", per_token, conditions(statistic="p50"),
-             "decode", MS),
-        make(s, "latency_per_token_ms_p99", "old_latency", per_token, conditions(statistic="p99"),
-             "decode", MS),
+        make(s, "total_tok_s", "old_rate", seen.between, {}, "decode", float(s.slots), True),
+        *(make(s, f"latency_per_token_ms_{n}", "old_latency", seen.between,
+               conditions(statistic=n), "decode", MS) for n in ("p50", "p99")),
         make(s, "e2e_latency_ms", "request", seen.total, {}, "serving", MS),
-        make(s, "req_s", "request_rate", seen.total, {}, "serving", flow, True),
+        make(s, "req_s", "request_rate", served, {}, "serving", busy, True),
     ]  # fmt: skip
 
 

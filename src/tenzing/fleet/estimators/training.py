@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from tenzing.fleet.estimate import Estimate, Solve, conditions, slope
+from tenzing.fleet.estimate import EXACT, Estimate, Solve, conditions, slope
 from tenzing.fleet.estimators.device import (
     BF16_BYTES,
     Slice,
@@ -23,6 +23,9 @@ PERCENT: Final = 100.0
 GRADIENT_BYTES: Final = 2.0
 STEP_S: Final = 5e-3
 OPTIMIZER_BYTES: Final = 16.0  # weights, gradients and two moments, read and written
+PIPELINE_FILL: Final = 4.0  # microbatches a stage, where the batch is not stated
+OVERLAPPED: Final = 2 / 3
+NEURON_DOMAIN: Final = 16  # chips of an instance
 NETWORK_SHARE: Final = 0.05  # of NeuronLink or NVLink, what a node's network gives a device
 _FRAMEWORKS: Final = (
     ("megatron-bridge", "megatron-bridge"), ("torchtitan", "torchtitan"), ("maxtext", "maxtext"),
@@ -31,6 +34,8 @@ _FRAMEWORKS: Final = (
 )  # fmt: skip
 _SEQUENCES: Final = {"ph1": 128.0, "phase 1": 128.0, "ph2": 512.0, "phase 2": 512.0}
 SEQUENCES_BY_KIND: Final = {"vision-transformer": 197.0, "encoder": 512.0, "cnn": 1.0}
+# what each family was trained with, by its model card
+SEQUENCES_BY_NAME: Final = (("llama-?2", 4096.0), ("llama-?3|mistral|qwen", 8192.0))
 DEFAULT_SEQUENCE: Final = 2048.0
 LONG: Final = 1e5
 
@@ -67,11 +72,13 @@ def job_of(row: Row) -> Job:
     ranks = devices * (device.cores if device.family == "neuron" else 1)
     length = row.number("seq_len") or _length(row, shape)
     micro = row.number("microbatch") or 1.0
-    batch = row.number("global_batch") or micro * max(ranks / (tp * pp * cp), 1.0)
+    filled = PIPELINE_FILL * pp if pp > 1 else 1.0
+    batch = row.number("global_batch") or filled * micro * max(ranks / (tp * pp * cp), 1.0)
     framework = next((name for pattern, name in _FRAMEWORKS
                       if re.search(pattern, row.text("framework").lower())),
                      framework_class(row.text("framework")))  # fmt: skip
-    dtype = dtype_class(row.text("dtype") or ("fp8" if framework == "mlperf" else "bf16"))
+    narrow = framework == "mlperf" and shape.kind in ("decoder", "moe")  # their FP8 recipes
+    dtype = dtype_class(row.text("dtype") or ("fp8" if narrow else "bf16"))
     return Job(row, shape, devices, ranks, tp, pp, cp, ep, batch, micro, length, framework, dtype)
 
 
@@ -85,7 +92,8 @@ def _length(row: Row, shape: Shape) -> float:
     for mark, length in _SEQUENCES.items():
         if mark in name:
             return length
-    return SEQUENCES_BY_KIND.get(shape.kind, DEFAULT_SEQUENCE)
+    usual = next((n for mark, n in SEQUENCES_BY_NAME if re.search(mark, name)), DEFAULT_SEQUENCE)
+    return SEQUENCES_BY_KIND.get(shape.kind, usual)
 
 
 def flops_of_sequence(job: Job) -> float:
@@ -106,7 +114,8 @@ def step_of(job: Job) -> Estimate:
     device = device_of(job.row)
     whole = Slice(device, job.devices, int(job.ranks))
     flops = flops_of_sequence(job)
-    compute = whole.compute_s(flops * job.batch, job.dtype)
+    cast = device.family == "neuron" and job.dtype == "fp32"  # the compiler casts products
+    compute = whole.compute_s(flops * job.batch, "bf16" if cast else job.dtype)
     replicas = max(job.ranks / (job.tp * job.pp * job.cp), 1.0)
     micros = max(job.batch / (replicas * job.micro), 1.0)
     owned = job.shape.params / (job.tp * job.pp * max(job.ep, 1.0))
@@ -120,8 +129,11 @@ def step_of(job: Job) -> Estimate:
         "step": STEP_S,
     }  # fmt: skip
     if replicas > 1:
-        spread = NETWORK_SHARE if job.devices > min(device.link_domain, 16) else 1.0
-        parts["gradients"] = one.link_s(2 * owned * GRADIENT_BYTES) / spread
+        domain = NEURON_DOMAIN if device.family == "neuron" else device.link_domain
+        spread = NETWORK_SHARE if job.devices > domain else 1.0
+        reduced = one.link_s(2 * owned * GRADIENT_BYTES) / spread
+        # most of it hides behind the backward pass, two thirds of the products
+        parts["gradients"] = min(reduced, OVERLAPPED * compute)
     if job.tp > 1:
         sent = job.shape.layers * 4 * job.length * job.micro * job.shape.hidden * BF16_BYTES * 2
         parts["tensor_parallel"] = one.link_s(sent * micros / job.pp)
@@ -130,8 +142,7 @@ def step_of(job: Job) -> Estimate:
         **conditions(family=device.family, accelerator=name, framework=job.framework,
                      dtype=job.dtype, model_kind=job.shape.kind,
                      variant="long-context" if job.length > LONG else ""),
-        **slope("ln_devices", job.devices, 64.0), **slope("ln_length", job.length, 4096.0),
-        **slope("ln_active", job.shape.active, 7e9),
+        **slope("ln_devices", job.devices, 64.0),
     }  # fmt: skip
     return Estimate("step_time_s", "training_step", parts, features, phase="training",
                     width=device.family, assumed=job.shape.assumed)  # fmt: skip
@@ -157,6 +168,13 @@ def estimates(row: Row, solve: Solve) -> list[Estimate]:
         rate("tokens_per_s_per_device", tokens / job.devices),
         rate("tflops_per_device", total / job.devices / TERA),
         rate("mfu_pct", PERCENT * total / job.devices / TERA / device.bf16_tflops),
+        Estimate(
+            "flops_per_seq_tflop",
+            EXACT,
+            {"flops": flops / TERA},
+            phase="training",
+            assumed=step.assumed,
+        ),
     ]
 
 

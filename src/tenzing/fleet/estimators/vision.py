@@ -10,6 +10,7 @@ from typing import Final
 from tenzing.fleet.estimate import Estimate, Solve, conditions, slope
 from tenzing.fleet.estimators.device import (
     BF16_BYTES,
+    BYTES,
     Slice,
     core_slice,
     device_of,
@@ -22,10 +23,17 @@ from tenzing.fleet.workload import GIGA, MULTIPLY_ADD, Shape, shape_of
 MS: Final = 1e3
 LAUNCH_S: Final = 2e-4
 LAYER_S: Final = 10e-6
+PIXEL_S: Final = 2e-9  # stem and input of one pixel; its real cost is fitted
 DEFAULT_TOKENS: Final = 128
+PIPELINE_SHARE: Final = 0.75  # 12 calls in flight over 16 cores in the published rows
+TEXT: Final = ("encoder", "decoder-forward")
+MOST_TEXT_STREAMS: Final = 2.0  # the tables use one chip, also of an instance with more
 GENERATIVE: Final = ("diffusion", "video-diffusion", "audio-generation", "video", "protein")
 CHANNEL_BYTES: Final = 2.0
 ACTIVATIONS_PER_LAYER: Final = 12  # reads and writes of a token's features in a layer
+EXPERTS: Final = 8.0
+PAIR_WIDTH: Final = 128.0
+RECYCLES: Final = 10.0
 SECONDS_PER_CLIP: Final = 30.0
 VAE_BYTES: Final = 4.0
 _PIXELS: Final = re.compile(r"(\d{2,5})\s*[x×]\s*(\d{2,5})")
@@ -50,6 +58,7 @@ class Pass:
     passes: float
     extra_flops: float = 0.0
     elements: float = 0.0
+    pixels: float = 0.0
 
 
 def estimates(row: Row, solve: Solve) -> list[Estimate]:
@@ -58,19 +67,44 @@ def estimates(row: Row, solve: Solve) -> list[Estimate]:
     device = device_of(row)
     batch = max(row.number("batch", 1), 1.0)
     one = work_of(row, shape)
-    ranks = row.number("tp") or (1 if not _generative(row) else _cores(row))
+    ranks = row.number("tp") or (_cores(row) if _generative(row) else 1)
     cores = core_slice(row, device, ranks)
-    streams = max(_cores(row) / max(ranks, 1), 1.0)
+    available = max(_cores(row) / max(ranks, 1), 1.0)
+    streams = _streams(row, available)
     forward = _forward(row, shape, cores, one, batch)
-    found = [_latency(forward, metric, name) for metric, name in
+    # calls beyond the cores wait for one: a call's latency grows, the cores' rate does not
+    queue = max(streams / available, 1.0)
+    found = [_with(forward, metric, MS * queue, name) for metric, name in
              (("latency_ms_p50", "p50"), ("latency_ms_p90", "p90"), ("latency_ms_p95", "p95"),
               ("latency_ms_p99", "p99"), ("latency_ms_mean", "mean"))]  # fmt: skip
     found.append(_with(forward, "e2e_s", 1.0, "whole"))
     per_step = _forward(row, shape, cores, Pass(one.flops, one.nbytes, one.weights, one.layers,
                         _per_step(row, shape)), batch)  # fmt: skip
     found.append(_with(per_step, "step_ms", MS, "step"))
-    found.append(_throughput(row, forward, batch, streams))
+    found.append(_throughput(row, forward, batch, min(streams, available)))
     return found
+
+
+def _streams(row: Row, available: float) -> float:
+    """Calls in flight: stated, or as the AWS tables are measured.
+
+    Text keeps every core busy. Vision has one call in real time and two a core in batches, as the
+    published throughput x latency / batch shows (2.00, 1.00 and 4.00 on two cores).
+    """
+    models, workers = row.number("n_models"), row.number("workers_per_model")
+    if models:
+        return models * max(workers, 1.0)
+    if "pipeline" in row.text("run_mode").lower():
+        return row.number("threads") or available * PIPELINE_SHARE  # stages in flight
+    if row.number("dp"):
+        return row.number("dp")
+    if device_of(row).generation == 1 and "torch" in row.text("framework").lower():
+        return max(row.number("threads"), available)
+    if row.text("category") in TEXT or not row.text("app_type"):
+        return min(available, MOST_TEXT_STREAMS) if row.text("app_type") else available
+    if device_of(row).generation == 1:
+        return available
+    return 1.0 if row.text("app_type").lower().startswith("real") else 2 * available
 
 
 def _generative(row: Row) -> bool:
@@ -94,6 +128,8 @@ def work_of(row: Row, shape: Shape) -> Pass:
     if shape.get("gmacs"):
         return _convolutional(row, shape, text)
     tokens = _tokens(row, shape, text)
+    if shape.kind == "protein":
+        return _pairs(shape, tokens)
     if shape.kind == "audio-generation":
         return _autoregressive(row, shape, text)
     passes = _steps(row, shape) * shape.get("passes", 1) if _generative(row) else 1.0
@@ -104,7 +140,8 @@ def work_of(row: Row, shape: Shape) -> Pass:
     for depth, hidden, length in shape.get("towers", ()):
         flops += MULTIPLY_ADD * 12 * depth * hidden**2 * length
         layers += depth
-    if shape.kind in ("decoder", "encoder-decoder"):
+    headless = "automodel" in row.text("task").lower() or row.text("category") == "decoder-forward"
+    if shape.kind in ("decoder", "encoder-decoder") and not headless:
         flops += MULTIPLY_ADD * shape.hidden * shape.vocab * tokens
     weights = body * (1.0 if not shape.get("shared_layers") else 1 / max(shape.layers, 1))
     nbytes = tokens * shape.hidden * shape.layers * ACTIVATIONS_PER_LAYER * BF16_BYTES
@@ -112,17 +149,20 @@ def work_of(row: Row, shape: Shape) -> Pass:
         text_tokens = 3.0 * _audio(text)  # spoken English: about three tokens a second
         layers += shape.get("decoder_layers") * text_tokens
         weights += shape.get("decoder_layers") * 16 * shape.hidden**2 * text_tokens
-    return Pass(flops, nbytes, weights * BF16_BYTES, layers, passes, 0.0, elements)
+    pixels = _pixels(text) if shape.kind == "vision-transformer" else 0.0
+    return Pass(flops, nbytes, weights * BF16_BYTES, layers, passes, 0.0, elements, pixels)
 
 
 def _convolutional(row: Row, shape: Shape, text: str) -> Pass:
     base = float(shape.get("resolution", 224)) ** 2
     pixels = _pixels(text) or base
     scale = pixels / base
+    if shape.kind == "speech":  # sound grows with its length, not with pixels
+        scale = (row.number("seq_len") or shape.get("tokens")) / shape.get("tokens")
     flops = MULTIPLY_ADD * GIGA * shape.get("gmacs") * scale * max(scale, 1.0) ** 0.15
     passes, extra = 1.0, 0.0
     if _generative(row):
-        passes = _steps(row, shape) * shape.get("passes", 1)
+        passes = _steps(row, shape) * shape.get("passes", 1) * _experts(row)
         extra = MULTIPLY_ADD * GIGA * shape.get("decode_gmacs", 0.0) * scale
         name = row.text("model").lower()
         if "vae" in name:
@@ -130,7 +170,23 @@ def _convolutional(row: Row, shape: Shape, text: str) -> Pass:
         elif "unet" in name:
             passes, extra = 2.0 if "x2" in name else 1.0, 0.0
     nbytes = scale * shape.layers * CHANNEL_BYTES * base * 16
-    return Pass(flops, nbytes, shape.params * BF16_BYTES, shape.layers, passes, extra)
+    return Pass(flops, nbytes, shape.params * BF16_BYTES, shape.layers, passes, extra, 0.0,
+                0.0 if _generative(row) else pixels)  # fmt: skip
+
+
+def _experts(row: Row) -> float:
+    """Of a diffusion mixture of experts: how many run in a step."""
+    found = re.search(r"top-(\d+)", row.text("model").lower())
+    whole = "experts" in row.text("model").lower() and "full" in row.text("model").lower()
+    return float(found.group(1)) if found else EXPERTS if whole else 1.0
+
+
+def _pairs(shape: Shape, tokens: float) -> Pass:
+    """A protein model works on every pair of residues, and triangles of them."""
+    width = PAIR_WIDTH
+    flops = shape.layers * (24 * MULTIPLY_ADD * tokens**2 * width**2 + 8 * tokens**3 * width)
+    return Pass(flops, shape.layers * tokens**2 * width * 40, shape.params * BF16_BYTES,
+                shape.layers * 20.0, RECYCLES)  # fmt: skip
 
 
 def _autoregressive(row: Row, shape: Shape, text: str) -> Pass:
@@ -191,51 +247,54 @@ def _forward(row: Row, shape: Shape, cores: Slice, one: Pass, batch: float) -> E
     device = cores.accelerator
     dtype = "fp32" if _full_precision(row) else "bf16"
     passes = one.passes
+    kind = "cnn" if shape.kind == "cnn" else ""
     parts = {
-        "compute": cores.compute_s(batch * passes * one.flops, dtype),
-        "activations": cores.memory_s(batch * passes * one.nbytes),
-        "weights": cores.memory_s(passes * one.weights),
-        "layers": passes * one.layers * LAYER_S,
+        f"compute{kind}": cores.compute_s(batch * passes * one.flops, dtype),
+        f"activations{kind}": cores.memory_s(batch * passes * one.nbytes),
+        f"layers{kind}": passes * one.layers * LAYER_S,
         "launch": LAUNCH_S,
     }
+    if device.generation > 1 or device.family != "neuron":  # NeuronCore-v1 keeps weights on chip
+        weights = passes * one.weights * _weight_bytes(row) / BF16_BYTES
+        parts[f"weights{kind}"] = cores.memory_s(weights)
     if one.extra_flops:
         parts["decoder"] = cores.compute_s(batch * one.extra_flops, dtype)
     if one.elements:
         parts["softmax"] = cores.memory_s(batch * passes * one.elements * BF16_BYTES)
     category = row.text("category")
+    if one.pixels:
+        parts["pixels"] = batch * passes * one.pixels * PIXEL_S
     features = {
-        **conditions(family=device.family, accelerator=device.name, category=category,
-                     framework=framework_class(row.text("framework")),
-                     dtype=dtype_class(row.text("model_dtype"))),
-        **slope("ln_batch", batch), **slope("ln_ranks", cores.ranks),
+        **conditions(family=device.family, accelerator=device.name, framework=_stack(row),
+                     category="cnn" if kind else "transformer"),
+        **slope("ln_batch", batch, 8.0), **slope("ln_ranks", cores.ranks),
     }  # fmt: skip
     return Estimate("forward", _quantity(row), parts, features, phase=category or "encoder",
                     width=category, assumed=shape.assumed)  # fmt: skip
 
 
+def _stack(row: Row) -> str:
+    """The AWS tables are one stack whatever release of PyTorch they name."""
+    named = framework_class(row.text("framework"))
+    if device_of(row).family == "neuron" and row.text("app_type"):
+        return "sdk-table"
+    return named
+
+
+def _weight_bytes(row: Row) -> float:
+    """fp32 models keep fp32 weights in device memory: products are cast as they are read."""
+    return BYTES[dtype_class(row.text("model_dtype") or "bf16")]
+
+
 def _quantity(row: Row) -> str:
-    return "generation" if _generative(row) or row.text("category") == "speech" else "forward"
+    category = row.text("category")
+    generated = _generative(row) or category == "speech"
+    return f"generation_{category.split('-')[0]}" if generated else "forward"
 
 
 def _full_precision(row: Row) -> bool:
     """fp32 products only where nothing casts: the AWS compilers cast products to bf16."""
     return device_of(row).family != "neuron" and dtype_class(row.text("model_dtype")) == "fp32"
-
-
-def _driven(row: Row) -> dict[str, float]:
-    """How many calls were in flight, as far as the tables tell: by kind of model and of use."""
-    group = "text" if row.text("category") in ("encoder", "decoder-forward") else "other"
-    use = row.text("app_type").lower().replace(" ", "-") or "none"
-    found = conditions(load=f"{group}-{use}")
-    workers, models = row.number("workers_per_model"), row.number("n_models")
-    return {**found, **conditions(flag="pipeline" if "pipeline" in row.text("run_mode").lower()
-                                  else ""),
-            **(slope("ln_workers", workers) if workers else {}),
-            **(slope("ln_models", models) if models else {})}  # fmt: skip
-
-
-def _latency(forward: Estimate, metric: str, name: str) -> Estimate:
-    return _with(forward, metric, MS, name)
 
 
 def _with(forward: Estimate, metric: str, scale: float, name: str) -> Estimate:
@@ -246,10 +305,10 @@ def _with(forward: Estimate, metric: str, scale: float, name: str) -> Estimate:
 
 def _throughput(row: Row, forward: Estimate, batch: float, streams: float) -> Estimate:
     unit = row.text("throughput_unit").lower()
-    made = batch * max(streams, row.number("dp", 1))
+    made = batch * streams
     if "real time" in unit:
         made *= _audio(row.text("run_mode"))
-    features = {**forward.features, **_driven(row), **conditions(statistic="throughput")}
+    features = {**forward.features, **conditions(statistic="throughput")}
     return Estimate("throughput", forward.quantity, forward.parts, features, made, True,
                     forward.phase, forward.width, forward.assumed)  # fmt: skip
 
