@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tenzing.commands import check, compare, compile, load, run
+    from tenzing.commands import check, compare, compile, compile_buckets, load, run
     from tenzing.compiler import compile_training, inspect, save
     from tenzing.facts import chip, instance
 
@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "compile": "tenzing.commands",
+    "compile_buckets": "tenzing.commands",
     "compile_training": "tenzing.compiler",
     "load": "tenzing.commands",
     "save": "tenzing.compiler",
@@ -55,6 +56,7 @@ __all__ = [
     "chip",
     "compare",
     "compile",
+    "compile_buckets",
     "compile_training",
     "inspect",
     "instance",

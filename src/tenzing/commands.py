@@ -138,6 +138,14 @@ def compile(
     return compiled
 
 
+def compile_buckets(model: Any, make_example: Any = None, **options: Any) -> compiler.Bucketed:
+    """As :func:`tenzing.compiler.compile_buckets`, which lists the options, with reports."""
+    found = compiler.compile_buckets(model, make_example, **options)
+    for program in found.programs.values():
+        program.reporter = _report
+    return found
+
+
 def load(path: str | Path, **options: Any) -> compiler.Loaded:
     """As :func:`tenzing.compiler.load`, which lists the options, with reports."""
     loaded = compiler.load(path, **options)
@@ -415,6 +423,6 @@ def _example(compiled: compiler.Compiled, path: str) -> tuple[tuple[Any, ...], d
 
 __all__ = [
     "KernelResult", "RunResult", "analyse_launch", "analyse_program", "check", "compare",
-    "compile", "compile_file", "compile_path", "is_python", "load", "load_model", "open_model",
-    "run", "split_path",
+    "compile", "compile_buckets", "compile_file", "compile_path", "is_python", "load",
+    "load_model", "open_model", "run", "split_path",
 ]  # fmt: skip
