@@ -20,6 +20,8 @@ def add_commands(sub: Any) -> None:
     )  # fmt: skip
     predict.add_argument("rows", help="CSV in the schema of published measurements")
     predict.add_argument("-o", "--out", required=True, metavar="FILE", help="CSV to write")
+    predict.add_argument("--simulate", action="store_true",
+                         help="add times of our own programs (slow at first)")  # fmt: skip
     score = command(
         sub, "score", "errors of predictions against the published values beside them",
         "tenzing score predicted.csv --json", _score,
@@ -31,7 +33,8 @@ def _predict(options: argparse.Namespace) -> int:
     if Path(options.out).resolve() == Path(options.rows).resolve():
         raise UsageError("the output would overwrite the rows", got=options.out,
                          next_step="give another file with -o")  # fmt: skip
-    rows, predicted = fleet.predict_file(options.rows, options.out, progress(options))
+    rows, predicted = fleet.predict_file(options.rows, options.out, progress(options),
+                                        simulate=options.simulate)  # fmt: skip
     if options.json:
         print(json.dumps({"rows": rows, "predicted": predicted, "out": options.out}, indent=2))
     else:

@@ -95,6 +95,17 @@ class Calibration:
         )
         return total * math.exp(factor)
 
+    def parts(self, estimate: Estimate) -> dict[str, float]:
+        """Calibrated seconds by op class; they add up to :meth:`time`."""
+        whole = self.time(estimate)
+        fitted = self.quantities.get(estimate.quantity)
+        cost = {
+            name: part * (math.exp(fitted.parts.get(name, 0.0)) if fitted else 1.0)
+            for name, part in estimate.parts.items()
+        }
+        total = sum(cost.values())
+        return {name: whole * value / total for name, value in cost.items()} if total else cost
+
     def half_width(self, estimate: Estimate) -> float:
         """Half width (ln) of the 80 % interval: residuals of its class, wider for the unseen."""
         fitted = self.quantities.get(estimate.quantity)

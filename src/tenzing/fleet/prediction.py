@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tenzing.fleet.estimate import Calibration, Prediction, calibration
 from tenzing.fleet.estimators import estimates_of
 from tenzing.fleet.rows import RESULTS, Row, Table, read_table
+from tenzing.fleet.steptime import simulated_ms
 
 Progress = Callable[[str], None]
 EXTRA = ("predict_basis", "predict_assumed", "predict_reason")
+SIMULATED = ("prefill", "decode")
 EVERY = 500  # rows between two lines of progress
 
 
@@ -64,33 +66,45 @@ def predict_table(
 
 
 def predict_file(
-    source: str | Path, target: str | Path, progress: Progress = lambda _: None
-) -> tuple[int, int]:
-    """Write predictions beside a CSV's own columns; returns (rows, rows with any prediction)."""
+    source: str | Path, target: str | Path, progress: Progress = lambda _: None, *,
+    simulate: bool = False,
+) -> tuple[int, int]:  # fmt: skip
+    """Write predictions beside a CSV's own columns; returns (rows, rows with any prediction).
+
+    ``simulate`` adds what our own compiled programs take, in columns simulated_<step>_ms.
+    """
     table = read_table(source)
     progress(f"{Path(table.path).name}: {len(table.records)} rows of {table.kind}")
     answers = predict_table(table, None, progress)
-    write_table(table, answers, target)
+    ours = [simulated_ms(row, progress) for row in table.rows()] if simulate else []
+    write_table(table, answers, target, ours)
     return len(answers), sum(bool(a.predictions) for a in answers)
 
 
-def write_table(table: Table, answers: list[Answer], target: str | Path) -> None:
+def write_table(
+    table: Table, answers: list[Answer], target: str | Path,
+    simulated: Sequence[Mapping[str, float]] = (),
+) -> None:  # fmt: skip
     """The input's columns unchanged, then predicted_<metric>, _lo, _hi and their basis."""
     kept = [name for name in table.header if not _ours(name)]
     added = [f"predicted_{m}{end}" for m in RESULTS[table.kind] for end in ("", "_lo", "_hi")]
     with Path(target).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*kept, *added, *EXTRA])
-        for record, answer in zip(table.records, answers, strict=True):
+        steps = SIMULATED if simulated else ()
+        writer.writerow([*kept, *added, *EXTRA, *(f"simulated_{s}_ms" for s in steps)])
+        ours = simulated or [{}] * len(answers)
+        for record, answer, mine in zip(table.records, answers, ours, strict=True):
             cells = [record[name] for name in kept]
             for metric in RESULTS[table.kind]:
                 found = answer.predictions.get(metric)
                 cells += _cells(found)
-            writer.writerow([*cells, answer.basis, answer.assumed, answer.reason])
+            basis = "+".join(x for x in (answer.basis, "simulated" if mine else "") if x)
+            shown = [f"{mine[s]:.6g}" if s in mine else "" for s in steps]
+            writer.writerow([*cells, basis, answer.assumed, answer.reason, *shown])
 
 
 def _ours(name: str) -> bool:
-    return name.startswith("predicted_") or name in EXTRA
+    return name.startswith(("predicted_", "simulated_")) or name in EXTRA
 
 
 def _cells(found: Prediction | None) -> list[str]:

@@ -60,6 +60,7 @@ class Shape:
     extra: tuple[tuple[str, Any], ...] = ()
     assumed: tuple[str, ...] = ()
     source: str = ""
+    fact: str = ""
 
     def get(self, key: str, otherwise: Any = 0) -> Any:
         """A further published value: tokens, gmacs, resolution, steps, passes, towers, ..."""
@@ -125,8 +126,9 @@ def _configured(name: str) -> Shape | None:
     embeddings = vocab * hidden * (1 if c.get("tie_word_embeddings") else 2)
     total = layers * (attention + gates * max(experts, 1)) + embeddings
     active = layers * (attention + gates * max(top_k, 1)) + vocab * hidden
+    where = str(c.get("where", found))
     return Shape(name, "moe" if experts else "decoder", total, active, layers, hidden, ffn, heads,
-                 kv, dim, vocab, experts, top_k, source=str(c.get("where", found)))  # fmt: skip
+                 kv, dim, vocab, experts, top_k, source=where, fact=found)  # fmt: skip
 
 
 def _plain(name: str) -> str:

@@ -1,0 +1,273 @@
+"""Step times at instance scale: prefill, decode, encoder batch and training step on many cores.
+
+Two answers, never mixed: ``calibrated`` is what published software reaches on such a
+configuration, with an interval; ``simulated`` is our own program on the simulated cores,
+collectives included. This is the only door from the fleet to the compiler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tenzing import facts
+from tenzing.compiler.models import decoder_times
+from tenzing.errors import CapacityError, TenzingError, UsageError
+from tenzing.fleet.estimate import Estimate, Prediction, calibration
+from tenzing.fleet.estimators import llm, training, vision
+from tenzing.fleet.estimators.device import BF16_BYTES, BYTES, device_of
+from tenzing.fleet.rows import CONFIGURATION, Row
+from tenzing.fleet.workload import Shape, shape_of
+from tenzing.units import PS_PER_S
+
+Progress = Callable[[str], None]
+MS: Final = 1e3
+USABLE: Final = 0.92  # of device memory: runtime, fragmentation and buffers take the rest
+ACTIVATION_COPIES: Final = 8.0  # activations of a token that live at once, in hidden sizes
+OPTIMIZER_BYTES: Final = 12.0  # fp32 weights and two moments of a parameter
+GRADIENT_BYTES: Final = 2.0
+TRAINED_COPIES: Final = 18.0  # activations of a layer kept for backward, in hidden sizes
+RECOMPUTED: Final = 4.0  # the same when layers are recomputed
+STACK: Final = {"neuron": "vllm-neuron", "gpu": "vllm", "tpu": "jetstream", "cpu": "pytorch"}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Bytes a rank must hold against what it has; ``missing`` bytes are 0 when it fits."""
+
+    weights: float
+    cache: float
+    activations: float
+    optimizer: float
+    available: float
+
+    @property
+    def needed(self) -> float:
+        """All of it."""
+        return self.weights + self.cache + self.activations + self.optimizer
+
+    @property
+    def missing(self) -> float:
+        """Bytes that do not fit."""
+        return max(self.needed - self.available, 0.0)
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of one step. ``simulated_s`` is None where no builder exists, and ``why`` says so.
+
+    ``parts``: the calibrated time by op class.
+    """
+
+    phase: str
+    calibrated: Prediction
+    fit: Fit
+    parts: Mapping[str, float]
+    simulated_s: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a model runs: accelerator, tensor-parallel ranks, copies, stages, formats.
+
+    On AWS silicon a rank is a logical core (two physical cores on Trn2 and Trn3).
+    """
+
+    accelerator: str = "trn2"
+    tp: int = 1
+    dp: int = 1
+    pp: int = 1
+    weights: str = "bf16"
+    framework: str = ""
+
+    def cells(self) -> dict[str, str]:
+        """The layout as configuration cells of a row."""
+        device = facts.accelerator(self.accelerator)
+        return {
+            "accelerator": self.accelerator, "tp": str(self.tp), "dp": str(self.dp),
+            "pp": str(self.pp), "weights_dtype": self.weights, "model_dtype": self.weights,
+            "framework": self.framework or STACK[device.family],
+        }  # fmt: skip
+
+
+def decode_step(
+    model: str, layout: Layout, *, batch: int = 1, context: int = 2048, simulate: bool = False,
+    progress: Progress = lambda _: None,
+) -> StepTime:  # fmt: skip
+    """One token for each of ``batch`` requests with ``context`` positions in the cache.
+
+    Raises CapacityError when weights and cache do not fit: fit comes before time.
+    """
+    s = _serving(model, layout, batch=batch, seq_len=context, input_len=context, output_len=1)
+    fit = serving_fit(s.shape, layout, batch, context)
+    found = _step("decode", llm.decode(s), _checked(fit, model))
+    if not simulate:
+        return found
+    return _simulated(found, model, layout, batch, progress, length=context)
+
+
+def prefill(
+    model: str, layout: Layout, *, batch: int = 1, tokens: int = 1024, simulate: bool = False,
+    progress: Progress = lambda _: None,
+) -> StepTime:  # fmt: skip
+    """The prompts of ``batch`` requests, ``tokens`` each after padding; CapacityError as above."""
+    s = _serving(model, layout, batch=batch, seq_len=tokens, input_len=tokens, output_len=1)
+    fit = serving_fit(s.shape, layout, batch, tokens)
+    found = _step("prefill", llm.prefill(s, batch), _checked(fit, model))
+    if not simulate:
+        return found
+    return _simulated(found, model, layout, batch, progress, bucket=tokens)
+
+
+def encoder_batch(model: str, layout: Layout, *, batch: int = 1, tokens: int = 128) -> StepTime:
+    """A batch through an encoder on one core of ``layout`` (tensor-parallel ranks above one)."""
+    cells = layout.cells() | {
+        "model": model, "category": "encoder", "batch": str(batch), "seq_len": str(tokens),
+        "model_dtype": "bf16", "cores_used": str(layout.tp), "run_mode": "single core",
+        "framework": "PyTorch 2", "app_type": "Batch", "autocast_dtype": "Matmult-BF16",
+    }  # fmt: skip
+    row = _row("inference_encoder_vision", cells)
+    wanted = (e for e in vision.estimates(row, calibration().time) if e.metric == "latency_ms_mean")
+    shape = shape_of(model)
+    rank_bytes = _rank_bytes(layout)
+    live = batch * tokens * shape.hidden * ACTIVATION_COPIES * BF16_BYTES
+    fit = Fit(shape.params * BF16_BYTES / layout.tp, 0.0, live, 0.0, rank_bytes)
+    return _step("encoder", replace(next(wanted), scale=1.0), _checked(fit, model))
+
+
+def training_step(
+    model: str, layout: Layout, *, global_batch: int, tokens: int, devices: int,
+    microbatch: int = 1, zero1: bool = True, recompute: bool = True,
+) -> StepTime:  # fmt: skip
+    """One optimizer step of ``global_batch`` sequences on ``devices`` chips.
+
+    Tensor, pipeline and data parallel as ``layout`` says; ``zero1`` spreads the optimizer's state
+    over the copies. Raises CapacityError when a rank's share does not fit.
+    """
+    cells = layout.cells() | {
+        "model": model, "accelerators": str(devices), "global_batch": str(global_batch),
+        "microbatch": str(microbatch), "seq_len": str(tokens), "dtype": layout.weights,
+        "framework": layout.framework or "nxd", "zero_fsdp": "ZeRO-1" if zero1 else "",
+    }  # fmt: skip
+    job = training.job_of(_row("training", cells))
+    owned = job.shape.params / (layout.tp * layout.pp)
+    copies = max(job.ranks / (layout.tp * layout.pp), 1.0)
+    kept = RECOMPUTED if recompute else TRAINED_COPIES
+    live = microbatch * min(layout.pp, global_batch) * tokens * job.shape.hidden
+    activations = live * kept * job.shape.layers / layout.pp * BF16_BYTES / layout.tp
+    optimizer = owned * (OPTIMIZER_BYTES / (copies if zero1 else 1.0) + GRADIENT_BYTES)
+    device = device_of(job.row)
+    available = device.hbm_bytes * USABLE * devices / job.ranks
+    fit = Fit(owned * BF16_BYTES, 0.0, activations, optimizer, available)
+    return _step("training", training.step_of(job), _checked(fit, model))
+
+
+def serving_fit(shape: Shape, layout: Layout, batch: int, context: int) -> Fit:
+    """What a rank of a serving replica holds: weights, cache, activations."""
+    heads = max(shape.kv_heads / layout.tp, 1.0) / shape.kv_heads  # heads are not cut
+    return Fit(
+        shape.params * BYTES[layout.weights] / layout.tp,
+        batch * context * shape.kv_values * BF16_BYTES * heads,
+        batch * shape.hidden * ACTIVATION_COPIES * BF16_BYTES,
+        0.0,
+        _rank_bytes(layout),
+    )
+
+
+def _rank_bytes(layout: Layout) -> float:
+    device = facts.accelerator(layout.accelerator)
+    ranks = device.cores
+    if device.family == "neuron" and facts.chip(device.name).known("chip.logical_core_cores"):
+        ranks = device.cores // facts.chip(device.name).integer("chip.logical_core_cores")
+    return device.hbm_bytes * USABLE / ranks
+
+
+def _checked(fit: Fit, model: str) -> Fit:
+    if fit.missing:
+        raise CapacityError(
+            f"{model} does not fit: a rank needs {fit.needed / 2**30:.1f} GiB",
+            got=f"weights {fit.weights / 2**30:.1f}, cache {fit.cache / 2**30:.1f}, activations "
+            f"{fit.activations / 2**30:.1f}, optimizer {fit.optimizer / 2**30:.1f} GiB",
+            allowed=f"{fit.available / 2**30:.1f} GiB",
+            next_step="use more ranks, a smaller batch or context, or narrower weights",
+        )  # fmt: skip
+    return fit
+
+
+def _row(kind: str, cells: Mapping[str, str]) -> Row:
+    return Row(kind, {name: cells.get(name, "") for name in CONFIGURATION[kind]})
+
+
+def _serving(model: str, layout: Layout, **sizes: int) -> llm.Serving:
+    cells = layout.cells() | {k: str(v) for k, v in sizes.items()}
+    return llm.serving_of(_row("inference_llm", {**cells, "model": model}))
+
+
+def _step(phase: str, estimate: Estimate, fit: Fit) -> StepTime:
+    using = calibration()
+    made = using.predict(estimate)
+    if made is None:
+        raise UsageError(f"{phase}: nothing to run", next_step="give a batch and a length above 0")
+    return StepTime(phase, made, fit, using.parts(estimate))
+
+
+def _simulated(
+    found: StepTime, model: str, layout: Layout, batch: int, progress: Progress, *,
+    bucket: int = 0, length: int = 0,
+) -> StepTime:  # fmt: skip
+    """The same step compiled for the chip's cores, where a builder knows the model."""
+    seconds, why = _compiled(model, layout, batch, progress, bucket=bucket, length=length)
+    return replace(found, simulated_s=seconds, why=why)
+
+
+def _compiled(
+    model: str, layout: Layout, batch: int, progress: Progress, *, bucket: int = 0, length: int = 0
+) -> tuple[float | None, str]:
+    """Seconds of the compiled step, or why there is none."""
+    try:
+        chip = facts.chip(layout.accelerator)
+        # a logical core is two physical ones, which our program uses as two ranks
+        width = chip.integer("chip.logical_core_cores")
+        ranks = layout.tp * width
+        times = decoder_times(
+            _builder_name(model), batch=batch, buckets=(bucket,) if bucket else (),
+            lengths=(length,) if length else (), target=chip.name,
+            mesh={"tp": ranks} if ranks > 1 else None, progress=progress,
+        )  # fmt: skip
+    except TenzingError as error:
+        return None, str(error).splitlines()[0]
+    time = times.prefill[bucket] if bucket else times.decode[length]
+    return (time.total_ps + time.launch_ps) / PS_PER_S, ""
+
+
+def _builder_name(model: str) -> str:
+    known = shape_of(model).fact
+    if not known:
+        raise UsageError(f"no builder knows {model!r}", allowed=", ".join(facts.models()),
+                         next_step="give one of these names, or a config.json")  # fmt: skip
+    return known
+
+
+def simulated_ms(row: Row, progress: Progress = lambda _: None) -> dict[str, float]:
+    """Our own program's prefill and decode step, in ms, for a serving row; empty where none can.
+
+    Only rows on AWS silicon that runs NKI, of a model whose builder is known.
+    """
+    if row.kind != "inference_llm" or device_of(row).name not in facts.chips():
+        return {}
+    s = llm.serving_of(row)
+    layout = Layout(device_of(row).name, s.cores.ranks, s.replicas, 1, s.weights)
+    sizes = {"length": int(s.context)}, {"bucket": int(s.bucket)}
+    found = {}
+    for name, size in zip(("decode", "prefill"), sizes, strict=True):
+        batch = s.slots if name == "decode" else 1
+        time, _ = _compiled(row.text("model"), layout, batch, progress, **size)
+        if time is not None:
+            found[name] = MS * time
+    return found
+
+
+__all__ = ["Fit", "Layout", "StepTime", "decode_step", "encoder_batch", "prefill", "serving_fit",
+           "simulated_ms", "training_step"]  # fmt: skip
