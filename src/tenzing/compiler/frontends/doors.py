@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tenzing.compiler.frontends import huggingface, stablehlo, torch
+from tenzing.compiler.frontends import huggingface, jax, stablehlo, torch
 from tenzing.compiler.frontends.interface import Imported
 from tenzing.errors import UsageError
 
@@ -30,6 +30,11 @@ DOORS: Final = (
         "a StableHLO program: a .mlir file, its text or its bytes",
         stablehlo.accepts,
         stablehlo.import_program,
+    ),
+    Door(
+        "a function of JAX arrays: plain, jitted, lowered or exported",
+        jax.accepts,
+        jax.import_function,
     ),
     Door(
         "a Hugging Face folder, a config.json or the name of a known model",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tenzing.compiler.graph import Graph
+from tenzing.compiler.passes.activations import RecogniseActivations
 from tenzing.compiler.passes.attention import RecogniseAttention, ShareKeyHeads
 from tenzing.compiler.passes.autocast import AUTOCAST, AUTOCAST_DTYPES, Autocast
 from tenzing.compiler.passes.bands import MasksAsBands
@@ -29,6 +30,7 @@ from tenzing.compiler.passes.linears import (
 from tenzing.compiler.passes.norms import RecogniseNorms
 from tenzing.compiler.passes.pipeline import Pass, Pipeline, Step
 from tenzing.compiler.passes.preparation import HoistPreparation
+from tenzing.compiler.passes.products import StandardProducts
 from tenzing.compiler.passes.regions import CompileRegions
 from tenzing.compiler.passes.rolling import JoinIterations, RollRecurrences
 from tenzing.compiler.passes.rotary import RecogniseRotary
@@ -63,6 +65,7 @@ __all__ = [
     "PatchesAsLinear",
     "Pass",
     "Pipeline",
+    "RecogniseActivations",
     "RecogniseAttention",
     "RecogniseExperts",
     "RecogniseLinear",
@@ -76,6 +79,7 @@ __all__ = [
     "Step",
     "SortByExpert",
     "SplitLinear",
+    "StandardProducts",
     "SumsAsMatmul",
     "UseKernels",
     "WeightsForConvolution",
@@ -100,11 +104,15 @@ RECOGNITION: Final[tuple[Pass, ...]] = (
     DeadCode(),
     RecogniseNorms(),
     DeadCode(),
+    RecogniseActivations(),
+    StandardProducts(),
+    DeadCode(),
     RecogniseExperts(),
     DeadCode(),
     RecogniseLinear(),
     DeadCode(),
     RecogniseAttention(),
+    Simplify(),
     DeadCode(),
     RecogniseRotary(),
     DeadCode(),

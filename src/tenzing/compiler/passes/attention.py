@@ -6,7 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from tenzing.compiler.graph import BOOL, Graph, GraphBuilder, Node, Shape, Value, is_float, rewrite
+from tenzing.compiler.graph import (
+    BOOL,
+    Graph,
+    GraphBuilder,
+    Node,
+    Shape,
+    TensorType,
+    Value,
+    is_float,
+    rewrite,
+)
 from tenzing.compiler.ops import (
     Add,
     Attention,
@@ -58,15 +68,30 @@ class RecogniseAttention(Pass):
         def rule(
             builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
         ) -> tuple[Value, ...] | None:
-            if not isinstance(node.op, DotGeneral) or _sides(node.op, inputs) != "plain":
+            if not isinstance(node.op, DotGeneral):
                 return None
-            softmax = _Walk(builder, users).to_softmax(inputs[0])
-            if softmax is None:
-                return None
-            scores = _Walk(builder, users).to_product(softmax.inputs[0])
-            return None if scores is None else _attention(builder, node, scores, inputs[1])
+            sides, kind = _sides(node.op, inputs), node.output.type
+            if sides == "plain":
+                return _attended(builder, users, inputs, kind)
+            if sides == "turned":  # v times the probabilities: the result lies on its side
+                swapped = kind.with_shape((*kind.shape[:-2], kind.shape[-1], kind.shape[-2]))
+                pair = inputs[1], _with_swapped_tail(builder, inputs[0])
+                found = _attended(builder, users, pair, swapped)
+                return found and (_with_swapped_tail(builder, found[0]),)
+            return None
 
         return rewrite(graph, rule)
+
+
+def _attended(
+    builder: GraphBuilder, users: dict[Value, int], pair: Sequence[Value], kind: TensorType
+) -> tuple[Value, ...] | None:
+    """Attention of this type in place of the product of probabilities with v."""
+    softmax = _Walk(builder, users).to_softmax(pair[0])
+    if softmax is None:
+        return None
+    scores = _Walk(builder, users).to_product(softmax.inputs[0])
+    return None if scores is None else _attention(builder, kind, scores, pair[1])
 
 
 def _sides(op: DotGeneral, inputs: Sequence[Value]) -> str:
@@ -191,7 +216,7 @@ class _Walk:
 
 
 def _attention(
-    builder: GraphBuilder, node: Node, scores: Scores, v: Value
+    builder: GraphBuilder, kind: TensorType, scores: Scores, v: Value
 ) -> tuple[Value, ...] | None:
     q, k = scores.product.inputs
     op = scores.product.op
@@ -210,10 +235,10 @@ def _attention(
     masks = [_small_mask(builder, m, lead) for m in scores.masks]
     mask = _total(builder, masks)
     attention = Attention(
-        scores.scale * factor, heads, heads, out_dtype=node.output.dtype, soft_cap=scores.soft_cap
+        scores.scale * factor, heads, heads, out_dtype=kind.dtype, soft_cap=scores.soft_cap
     )
     result = builder.add(attention, q, k, v, *mask)
-    return (_shaped(builder, result, node.output.shape),)
+    return (_shaped(builder, result, kind.shape),)
 
 
 def _with_swapped_tail(builder: GraphBuilder, x: Value) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -18,6 +19,8 @@ from tenzing.compiler.ops import (
     Fused,
     Gather,
     Iota,
+    Maximum,
+    Minimum,
     Multiply,
     Reshape,
     Slice,
@@ -26,7 +29,10 @@ from tenzing.compiler.ops import (
 )
 from tenzing.compiler.passes.pipeline import Pass
 
-NEUTRAL: Final[Mapping[type[Op], float]] = {Add: 0.0, Subtract: 0.0, Multiply: 1.0, Divide: 1.0}
+NEUTRAL: Final[Mapping[type[Op], float]] = {
+    Add: 0.0, Subtract: 0.0, Multiply: 1.0, Divide: 1.0, Maximum: -math.inf, Minimum: math.inf,
+}  # fmt: skip
+EITHER_SIDE: Final = (Add, Multiply, Maximum, Minimum)
 FOLD_LIMIT_ELEMENTS: Final = 65536  # larger results stay computed: a program should not carry them
 
 
@@ -135,8 +141,9 @@ class Simplify(Pass):
             return _without_empty(builder, node.op, inputs)
         if isinstance(node.op, Gather):
             return _neighbours(builder, node.op, inputs)
-        if _changes_nothing(builder, node, inputs):
-            return (inputs[0],)
+        same = _unchanged(builder, node, inputs)
+        if same is not None:
+            return (same,)
         before = builder.maker(inputs[0])
         joined = _join(before.op, node.op) if before and len(before.inputs) == 1 else None
         if before is None or joined is None:
@@ -183,14 +190,21 @@ def _is_identity(op: Op, source: Value, result: Value) -> bool:
     return isinstance(op, Reshape | BroadcastInDim | Convert | Slice)
 
 
-def _changes_nothing(builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]) -> bool:
+def _unchanged(builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
+    """The input that an operation returns as it is; None when it does something."""
     if len(inputs) == 1:
-        return _is_identity(node.op, inputs[0], node.outputs[0])
+        return inputs[0] if _is_identity(node.op, inputs[0], node.outputs[0]) else None
     neutral = NEUTRAL.get(type(node.op))
-    other = builder.maker(inputs[1])
-    if neutral is None or other is None or not isinstance(other.op, Constant):
-        return False
-    return other.op.is_splat and other.op.number == neutral and inputs[1].dtype.kind != "b"
+    if neutral is None or len(inputs) != 2:  # noqa: PLR2004 - a pair
+        return None
+    pairs = [inputs, inputs[::-1]] if isinstance(node.op, EITHER_SIDE) else [inputs]
+    for value, other in pairs:
+        maker = builder.maker(other)
+        if maker is None or not isinstance(maker.op, Constant) or other.dtype.kind == "b":
+            continue
+        if maker.op.is_splat and maker.op.number == neutral:
+            return value
+    return None
 
 
 def _join(first: Op, second: Op) -> Op | None:
