@@ -101,7 +101,9 @@ class _Traced:
     def of(function: Any, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> _Traced:
         """Take apart what ``functools.partial`` bound."""
         jax = require_jax()
-        core, bound, named = function, (), {}
+        core: Any = function
+        bound: tuple[Any, ...] = ()
+        named: dict[str, Any] = {}
         while isinstance(core, partial):
             bound, named = (*core.args, *bound), {**core.keywords, **named}
             core = core.func

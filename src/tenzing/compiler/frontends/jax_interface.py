@@ -38,30 +38,43 @@ class Held:
 class JaxInterface(Interface):
     """How a function is called.
 
-    ``leaves`` follow the leaves of ``input_tree``, which holds (arguments, keywords): a graph input
-    or a held value. ``key_outputs`` are the outputs that are typed random keys, with their kind.
-    ``function`` is what JAX runs.
+    ``expected`` follows the leaves of ``input_tree``, which holds (arguments, keywords): a graph
+    input or a held value. ``key_outputs`` are the outputs that are typed random keys, with their
+    kind. ``function`` is what JAX runs.
     """
 
     input_tree: Any
-    leaves: tuple[Value | Held, ...]
+    expected: tuple[Value | Held, ...]
     output_tree: Any
     key_outputs: Mapping[int, str] = field(default_factory=dict)
     function: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
 
     def arrays(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Array]:
         """Arrays of the graph's inputs; UsageError names the input that has another type."""
-        jax = require_jax()
-        given, tree = jax.tree.flatten((tuple(arguments), dict(keywords)))
+        found = []
+        for leaf, value in self._given(arguments, keywords):
+            found.append(_array(leaf, value))
+            check_type(found[-1], value)
+        return found
+
+    def leaves(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Array]:
+        """See the class."""
+        return [_array(leaf, value) for leaf, value in self._given(arguments, keywords)]
+
+    def _given(
+        self, arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> list[tuple[Any, Value]]:
+        """What a call gives for each input of the graph."""
+        given, tree = require_jax().tree.flatten((tuple(arguments), dict(keywords)))
         if tree != self.input_tree:
             raise UsageError(
                 "inputs are nested in another way than the compiled ones", got=tree,
                 allowed=self.input_tree, next_step="give the same tuples, lists and dicts",
             )  # fmt: skip
         found = []
-        for leaf, expected in zip(given, self.leaves, strict=True):
+        for leaf, expected in zip(given, self.expected, strict=True):
             if isinstance(expected, Value):
-                found.append(_array(leaf, expected))
+                found.append((leaf, expected))
             elif leaf is not expected.content and leaf != expected.content:
                 raise UsageError(
                     "an input that is no array differs from the compiled one", got=leaf,
@@ -129,7 +142,6 @@ def _array(leaf: Any, value: Value) -> Array:
     if narrow != array.dtype:  # what JAX does with 64-bit numbers
         check_integers(f"input {value.name}", array)
         array = array.astype(narrow)
-    check_type(array, value)
     return array
 
 
