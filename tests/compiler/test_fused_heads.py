@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tenzing.compiler import ops
-from tenzing.compiler.graph import F32, Graph, GraphBuilder, Value
+from tenzing.compiler.graph import BF16, F32, Graph, GraphBuilder, Value
 from tenzing.compiler.passes import recognise, shard
 from tenzing.compiler.passes.cleanup import Simplify
 from tenzing.compiler.passes.sharding import Section
@@ -88,6 +89,35 @@ def test_a_fused_projection_is_cut_by_heads(heads: int, keys: int, ranks: int, f
     assert (own.heads, own.kv_heads) == (-(-heads // ranks), -(-keys // ranks))
     for (got,) in Ranks(sharded).run(given):
         np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("heads", "ranks"), [(4, 2), (6, 4)])
+@pytest.mark.parametrize("dtype", [F32, BF16])
+def test_a_norm_over_all_heads_sums_one_number_per_row(
+    heads: int, ranks: int, dtype: np.dtype[Any]
+) -> None:
+    builder = GraphBuilder("norm")
+    add, width = builder.add, heads * WIDTH
+    x = builder.input("x", (2, TOKENS, 8), dtype)
+    parts = []
+    for name in ("q", "k", "v"):
+        rows = add(ops.Linear(), x, builder.parameter(f"{name}.weight", (width, 8), dtype))
+        if name != "v":
+            norm = builder.parameter(f"{name}.norm", (width,), dtype)
+            rows = add(ops.RmsNorm(1e-5), rows, norm)
+        apart = add(ops.Reshape((2, TOKENS, heads, WIDTH)), rows)
+        parts.append(add(ops.Transpose((0, 2, 1, 3)), apart))
+    mixed = add(ops.Attention(0.5, heads, heads), *parts)
+    graph = builder.build([add(ops.Transpose((0, 2, 1, 3)), mixed)])
+    given = {name: array.astype(dtype) for name, array in arrays(graph).items()}
+    (expected,) = run(graph, [given["x"]], given)
+    sharded = shard(graph, Mesh.of({"tp": ranks}))
+    sums = [n for n in sharded.graph.nodes if n.op.name == "all_reduce"]
+    assert [n.output.shape for n in sums] == [(2, TOKENS)] * 2
+    assert "all_gather" not in sharded.graph.count()
+    got = Ranks(sharded).joined(given)[0].astype(np.float64)
+    tolerance = 1e-5 if dtype == F32 else 2e-2
+    np.testing.assert_allclose(got, expected, atol=tolerance * np.abs(expected).astype(float).max())
 
 
 @pytest.mark.parametrize(("section", "step", "padded"), [

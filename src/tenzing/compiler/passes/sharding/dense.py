@@ -27,6 +27,7 @@ from tenzing.compiler.ops import (
     Multiply,
     ReduceScatter,
     Reshape,
+    RmsNorm,
     Rotary,
     Slice,
     Subtract,
@@ -35,6 +36,7 @@ from tenzing.compiler.ops import (
 from tenzing.compiler.ops.reduction import RowComposite
 from tenzing.compiler.passes.sharding.layout import Section, Sharded, Split
 from tenzing.compiler.passes.sharding.moves import moved
+from tenzing.compiler.passes.sharding.norms import cut_rms_norm
 from tenzing.compiler.passes.sharding.plan import Plan
 from tenzing.errors import UsageError
 from tenzing.fabric import Mesh
@@ -193,8 +195,25 @@ class _Sharder:
             self._experts(node)
         elif isinstance(op, Gather) and node.inputs[0] in self.plan.tables:
             self._lookup(node)
+        elif isinstance(op, RmsNorm) and self._cuts_rows(node):
+            self._norm(node)
         else:
             self._other(node)
+
+    def _cuts_rows(self, node: Node) -> bool:
+        """Whether the rows of a norm are cut, and every rank has a part of its own."""
+        value, split = self._state(node.inputs[0])
+        cut = split is not None and split.dim == len(value.shape) - 1
+        return cut and split is not None and split.everywhere(self.mesh.size(split.axes))
+
+    def _norm(self, node: Node) -> None:
+        op, (x, split) = node.op, self._state(node.inputs[0])
+        assert isinstance(op, RmsNorm)
+        assert split is not None
+        weight = [self._cut(v, replace(split, dim=0)) for v in node.inputs[1:]]
+        part = cut_rms_norm(self.builder, op, x, weight[0] if weight else None, split,
+                            self.mesh.size(split.axes))  # fmt: skip
+        self._set(node, (part,), split)
 
     def _other(self, node: Node) -> None:
         if isinstance(node.op, DynamicUpdateSlice) and node.inputs[0] in self.outside:
