@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tenzing.compiler.frontends import huggingface, jax, stablehlo, torch
+from tenzing.compiler.frontends import huggingface, jax, onnx, stablehlo, torch
 from tenzing.compiler.frontends.interface import Imported
 from tenzing.errors import UsageError
 
@@ -26,6 +26,7 @@ class Door:
 
 DOORS: Final = (
     Door("a torch.nn.Module or torch.export.ExportedProgram", torch.accepts, torch.import_module),
+    Door("an ONNX model: a path, its bytes or a ModelProto", onnx.accepts, onnx.import_model),
     Door(
         "a StableHLO program: a .mlir file, its text or its bytes",
         stablehlo.accepts,

@@ -21,6 +21,7 @@ from tenzing.compiler.ops import (
     Add,
     Attention,
     BroadcastInDim,
+    Compare,
     Convert,
     Divide,
     DotGeneral,
@@ -121,10 +122,22 @@ class _Walk:
         """The softmax behind converts and reshapes."""
         node = self._private(value)
         while node is not None and not isinstance(node.op, Softmax):
+            if isinstance(node.op, Select):
+                return self._to_guarded(node)
             if not isinstance(node.op, Convert) and not _keeps_matrix(node):
                 return None
             node = self._private(node.inputs[0])
         return node
+
+    def _to_guarded(self, node: Node) -> Node | None:
+        """The softmax whose NaNs become zero: rows that see no key, which attention has too."""
+        test, zero, kept = self.builder.maker(node.inputs[0]), *node.inputs[1:]
+        softmax = self.builder.maker(kept)
+        if test is None or softmax is None or not isinstance(softmax.op, Softmax):
+            return None
+        is_nan = isinstance(test.op, Compare) and test.op.direction == "ne"
+        guards = is_nan and test.inputs == (kept, kept) and splat(self.builder, zero) == 0.0
+        return softmax if guards and self.users.get(kept) == len((test, node)) else None
 
     def to_product(self, value: Value) -> Scores | None:
         """The product of q and k, and what is done to it."""
@@ -226,11 +239,13 @@ def _attention(
         return None
     if len(scores.masks) > 1 and len({m.dtype for m in scores.masks}) > 1:
         return None
+    k, key_factor = _unscaled(builder, k)
     if sides == "plain":
         k = _with_swapped_tail(builder, k)
     lead = scores.lead or (1, q.shape[0])
     q, k, v = (_with_lead(builder, x, lead) for x in (q, k, v))
     q, factor = _unscaled(builder, q)
+    factor *= key_factor
     heads = lead[1]
     masks = [_small_mask(builder, m, lead) for m in scores.masks]
     mask = _total(builder, masks)
@@ -246,9 +261,14 @@ def _with_swapped_tail(builder: GraphBuilder, x: Value) -> Value:
     rank = len(x.shape)
     order = (*range(rank - MATRIX_RANK), rank - 1, rank - 2)
     node = builder.maker(x)
-    if node is not None and isinstance(node.op, Transpose) and node.op.permutation == order:
-        return node.inputs[0]
-    return builder.add(Transpose(order), x)
+    if node is not None and _keeps_matrix(node):
+        inner = _with_swapped_tail(builder, node.inputs[0])
+        return _shaped(builder, inner, tuple(x.shape[d] for d in order))
+    if node is None or not isinstance(node.op, Transpose):
+        return builder.add(Transpose(order), x)
+    whole = tuple(node.op.permutation[d] for d in order)
+    source = node.inputs[0]
+    return source if whole == tuple(range(rank)) else builder.add(Transpose(whole), source)
 
 
 def _with_lead(builder: GraphBuilder, x: Value, lead: Shape) -> Value:
@@ -256,6 +276,9 @@ def _with_lead(builder: GraphBuilder, x: Value, lead: Shape) -> Value:
 
 
 def _shaped(builder: GraphBuilder, x: Value, shape: Shape) -> Value:
+    node = builder.maker(x)
+    if node is not None and isinstance(node.op, Reshape):
+        x = node.inputs[0]
     return x if x.shape == shape else builder.add(Reshape(shape), x)
 
 

@@ -19,14 +19,14 @@ CUBIC_SMOOTH: Final = -0.5  # and where it averages while shrinking
 Scales = Sequence[float | None]
 
 
-def _cubic(distance: Array, a: float) -> Array:
+def cubic(distance: Array, a: float) -> Array:
     x = np.abs(distance)
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))  # noqa: PLR2004 - the kernel's ends
 
 
-def _linear(distance: Array) -> Array:
+def tent(distance: Array) -> Array:
     return np.maximum(0.0, 1 - np.abs(distance))
 
 
@@ -48,7 +48,7 @@ def _interpolation(kind: str, size: int, count: int, align: bool, scale: float |
     low = np.floor(at).astype(int)
     for place in range(1 - reach, reach + 1):
         distance = at - (low + place)
-        part = _linear(distance) if kind == "linear" else _cubic(distance, CUBIC)
+        part = tent(distance) if kind == "linear" else cubic(distance, CUBIC)
         np.add.at(weights, (np.arange(count), np.clip(low + place, 0, size - 1)), part)
     return weights
 
@@ -64,7 +64,7 @@ def _smooth(kind: str, size: int, count: int, align: bool, scale: float | None) 
         first = max(int(center - reach + 0.5), 0)
         stop = min(int(center + reach + 0.5), size)
         distance = (np.arange(first, stop) - center + 0.5) / stretch
-        part = _linear(distance) if kind == "linear" else _cubic(distance, CUBIC_SMOOTH)
+        part = tent(distance) if kind == "linear" else cubic(distance, CUBIC_SMOOTH)
         weights[row, first:stop] = part / part.sum()
     return weights
 
@@ -85,7 +85,7 @@ def _average(size: int, count: int) -> Array:
     return weights
 
 
-def _apply(t: Translator, x: Value, matrices: Sequence[Array]) -> Value:
+def apply_matrices(t: Translator, x: Value, matrices: Sequence[Array]) -> Value:
     """Multiply the last dims by matrices [new, old]: each product moves its dim to the end."""
     first = len(x.shape) - len(matrices)
     dtype = x.dtype
@@ -100,12 +100,12 @@ Maker = Callable[[int, int, float | None], Array]
 
 def _resize(t: Translator, x: Value, space: Shape, scales: Scales, make: Maker) -> Value:
     dims = zip(x.shape[-len(space) :], space, scales, strict=True)
-    return _apply(t, x, [make(n, o, s) for n, o, s in dims])
+    return apply_matrices(t, x, [make(n, o, s) for n, o, s in dims])
 
 
 def _resize_back(t: Translator, grad: Value, space: Shape, scales: Scales, make: Maker) -> Value:
     dims = zip(space, grad.shape[-len(space) :], scales, strict=True)
-    return _apply(t, grad, [make(n, o, s).T for n, o, s in dims])
+    return apply_matrices(t, grad, [make(n, o, s).T for n, o, s in dims])
 
 
 def _maker(overload: str, align: bool) -> Maker:
@@ -160,18 +160,18 @@ def _nearest_neighbour(
     old = x.shape[PLAIN_DIMS:]
     maker = _maker(t.overload, False)
     factors = _scales(scales, len(space))
-    if all(_repeats(maker(n, o, s)) for n, o, s in zip(old, space, factors, strict=True)):
-        return _repeat(t, x, space)
+    if all(repeats_each(maker(n, o, s)) for n, o, s in zip(old, space, factors, strict=True)):
+        return repeat_each(t, x, space)
     return _resize(t, x, space, factors, maker)
 
 
-def _repeats(matrix: Array) -> bool:
+def repeats_each(matrix: Array) -> bool:
     """Whether every input is taken equally often."""
     count, size = matrix.shape
     return count % size == 0 and np.array_equal(matrix, np.repeat(np.eye(size), count // size, 0))
 
 
-def _repeat(t: Translator, x: Value, space: Shape) -> Value:
+def repeat_each(t: Translator, x: Value, space: Shape) -> Value:
     """Each element several times along each dim."""
     lead = x.shape[:PLAIN_DIMS]
     shape, dims = list(lead), [*range(PLAIN_DIMS)]

@@ -160,10 +160,10 @@ def _max_pool_with_indices(t: Translator, x: Value, *rest: Any, **named: Any) ->
         return best, None
     pooling = t.builder.nodes[-1].op
     assert isinstance(pooling, ops.ReduceWindow)
-    return best, _positions(t, x, best, pooling)
+    return best, positions(t, x, best, pooling)
 
 
-def _positions(t: Translator, x: Value, best: Value, op: ops.ReduceWindow) -> Value:
+def positions(t: Translator, x: Value, best: Value, op: ops.ReduceWindow) -> Value:
     """Flat place of the first maximum of every window, by a look at each tap."""
     window, rank = op.window, len(op.size)
     lead = len(x.shape) - rank
@@ -206,7 +206,7 @@ def _adaptive_max_pool(t: Translator, x: Value, size: Sequence[int]) -> Result:
     taps = tuple(n // k for n, k in zip(space, size, strict=True))
     op = ops.ReduceWindow("maximum", taps, Window.of(taps, (0,) * len(taps)))
     best = t.emit(op, x)
-    return best, _positions(t, x, best, op) if 1 in t.used else None
+    return best, positions(t, x, best, op) if 1 in t.used else None
 
 
 @aten("max_pool2d_with_indices_backward.default", "max_pool3d_with_indices_backward.default")
