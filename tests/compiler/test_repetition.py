@@ -10,7 +10,7 @@ import pytest
 from tenzing.compiler import ops, timing
 from tenzing.compiler.execution import record_graph
 from tenzing.compiler.graph import F32, Alias, Graph, GraphBuilder
-from tenzing.compiler.models import DecoderShape, Experts, decode_graph, prefill_graph
+from tenzing.compiler.models import Experts, Router, decode_graph, llama, prefill_graph
 from tenzing.compiler.passes import default_pipeline
 from tenzing.compiler.reference import run
 from tenzing.compiler.repetition import collapse, find_repetition
@@ -19,7 +19,9 @@ from tenzing.compiler.verify import verify
 from tenzing.errors import CapacityError
 from tenzing.machine import analyse
 
-TINY = DecoderShape(8, 64, 4, 2, 16, 96, 80)
+SIZES = (8, 64, 4, 2, 16, 96, 80)
+TINY = llama(*SIZES)
+MIXTURE = Experts(Router(4, 2), 32)
 
 
 def stack(layers: int, *, shared: bool = False, peek: bool = False) -> Graph:
@@ -77,8 +79,8 @@ def test_state_of_dropped_layers_goes_with_them() -> None:
 MODELS = {
     "prefill": prefill_graph(TINY, 1, 64),
     "decode": decode_graph(TINY, 2, 64),
-    "experts": prefill_graph(replace(TINY, experts=Experts(4, 2, 32)), 1, 40),
-    "window": prefill_graph(replace(TINY, window=16, qk_norm=True, qkv_bias=True), 1, 40),
+    "experts": prefill_graph(llama(*SIZES, experts=MIXTURE), 1, 40),
+    "window": prefill_graph(llama(*SIZES, window=16, qk_norm=True, qkv_bias=True), 1, 40),
 }
 
 
@@ -111,7 +113,7 @@ def test_a_model_larger_than_memory_is_refused_before_it_is_timed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(timing, "record_graph", lambda *_, **__: pytest.fail("it was timed"))
-    huge = DecoderShape(40, 8192, 64, 8, 128, 28672, 1000)
+    huge = llama(40, 8192, 64, 8, 128, 28672, 1000)
     with pytest.raises(CapacityError, match=r"HBM.*hbm\.core_bytes") as caught:
         time_graph(decode_graph(huge, 1, 128), "trn2")
     assert "over 4 or more cores" in caught.value.render()

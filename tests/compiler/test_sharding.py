@@ -13,10 +13,12 @@ from tenzing import compiler
 from tenzing.compiler import ops
 from tenzing.compiler.graph import F32, Graph, GraphBuilder
 from tenzing.compiler.models import (
-    DecoderShape,
     Experts,
+    Router,
+    Transformer,
     decode_graph,
     decoder_times,
+    llama,
     prefill_graph,
 )
 from tenzing.compiler.passes import shard
@@ -31,14 +33,15 @@ from tenzing.fabric import Mesh
 
 from . import zoo
 
-SHAPE = DecoderShape(2, 64, 8, 4, 16, 96, 80, dtype=F32)
+SIZES = (2, 64, 8, 4, 16, 96, 80)
+SHAPE = llama(*SIZES, dtype=F32)
 SHAPES = {
-    "uneven": replace(SHAPE, heads=6, kv_heads=6, mlp_width=90, vocabulary=77),
+    "uneven": llama(2, 64, 6, 6, 16, 90, 77, dtype=F32),
     "tied": replace(SHAPE, tied=True),
     "dense": SHAPE,
-    "biased": replace(SHAPE, qkv_bias=True, qk_norm=True),
-    "experts": replace(SHAPE, experts=Experts(4, 2, 32)),
-    "few_key_heads": replace(SHAPE, kv_heads=2),
+    "biased": llama(*SIZES, qkv_bias=True, qk_norm=True, dtype=F32),
+    "experts": llama(*SIZES, experts=Experts(Router(4, 2), 32), dtype=F32),
+    "few_key_heads": llama(2, 64, 8, 2, 16, 96, 80, dtype=F32),
 }
 
 
@@ -74,7 +77,9 @@ def test_ranks_compute_what_one_core_does(phase: str, name: str, ranks: int) -> 
             np.testing.assert_allclose(got, part, atol=1e-5 * np.abs(whole).max())
     for got, whole in zip(sharded.joined(found), expected, strict=True):
         np.testing.assert_allclose(got, whole, atol=1e-5 * np.abs(whole).max())
-    heads = -(-shape.heads // ranks) * shape.head_width  # whole heads, padded if need be
+    heads = (
+        -(-shape.heads // ranks) * shape.layers[0].attention.width
+    )  # whole heads, padded if need be
     assert sharded.arrays(given, 0)["model.layers.0.self_attn.q_proj.weight"].shape[0] == heads
     rows = -(-shape.vocabulary // ranks)
     assert sharded.arrays(given, 0)["model.embed_tokens.weight"].shape[0] == rows
@@ -90,7 +95,7 @@ def test_instructions_on_two_simulated_cores() -> None:
 
 
 def test_sharded(golden: Any) -> None:
-    golden(to_text(shard(decode_graph(replace(SHAPE, layers=1), 1, 8), tp(4)).graph))
+    golden(to_text(shard(decode_graph(llama(1, *SIZES[1:], dtype=F32), 1, 8), tp(4)).graph))
 
 
 FAST = ("llama", "mixtral", "gpt2")
@@ -124,17 +129,18 @@ def test_split_takes_sections_and_shared_parts() -> None:
 
 
 def test_more_ranks_are_faster_and_hold_less() -> None:
-    shape = DecoderShape(6, 512, 8, 8, 64, 1536, 1000)
+    shape = llama(6, 512, 8, 8, 64, 1536, 1000)
     one, four = (decoder_times(shape, lengths=[64], mesh={"tp": r}).decode[64] for r in (1, 4))
     assert four.hbm_bytes < one.hbm_bytes / 2
     assert one.collective_ps == 0 < four.collective_ps < four.total_ps
 
 
 @pytest.mark.parametrize(("shape", "ranks", "message"), [
-    (SHAPE, 3, "q_proj.weight has 8 heads"), (replace(SHAPE, heads=6, kv_heads=2), 4, "key heads"),
+    (SHAPE, 3, "q_proj.weight has 8 heads"),
+    (llama(2, 64, 6, 2, 16, 96, 80, dtype=F32), 4, "key heads"),
     (SHAPE, 0, "1 or more"),
 ])  # fmt: skip
-def test_what_cannot_be_split_is_named(shape: DecoderShape, ranks: int, message: str) -> None:
+def test_what_cannot_be_split_is_named(shape: Transformer, ranks: int, message: str) -> None:
     with pytest.raises(TenzingError, match=message):
         shard(prefill_graph(shape, 1, 4), tp(ranks))
 

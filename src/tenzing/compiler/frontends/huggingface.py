@@ -16,8 +16,7 @@ from tenzing import facts
 from tenzing.compiler.frontends import torch as torch_frontend
 from tenzing.compiler.frontends.interface import ArrayInterface, Imported
 from tenzing.compiler.frontends.torch_values import require_torch
-from tenzing.compiler.models import decode_graph, prefill_graph
-from tenzing.compiler.models.config import FAMILIES, read_config, shape_of_config
+from tenzing.compiler.models import build, builds, read_config
 from tenzing.errors import UsageError
 
 WEIGHTS: Final = ("*.safetensors", "pytorch_model*.bin")
@@ -49,7 +48,7 @@ def read(model: Any, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> Impo
     folder = None if isinstance(model, Mapping) else Path(model)
     if folder is not None and folder.is_dir() and any(any(folder.glob(w)) for w in WEIGHTS):
         module = _module(config, folder)
-    elif config.get("model_type") in FAMILIES and sizes is not None:
+    elif builds(config) and sizes is not None:
         return _shapes_only(config, sizes)
     else:
         module = _module(config, None)
@@ -73,11 +72,11 @@ def _sizes(inputs: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, int]
 
 
 def _shapes_only(config: Mapping[str, Any], sizes: Mapping[str, int]) -> Imported:
-    shape, batch = shape_of_config(config), sizes.get("batch", 1)
-    if "cached" in sizes:
-        graph = decode_graph(shape, batch, sizes["cached"])
+    batch, cached = sizes.get("batch", 1), sizes.get("cached")
+    if cached is not None:
+        graph = build(config, "decode", batch, cached)
     else:
-        graph = prefill_graph(shape, batch, sizes.get("length", LENGTH))
+        graph = build(config, None, batch, sizes.get("length", LENGTH))
     seen = len(graph.outputs) - len(graph.aliases)
     names = tuple(value.name for value in graph.outputs[:seen])
     return Imported(graph, {}, ArrayInterface(graph.inputs, names))

@@ -1,10 +1,18 @@
 """Graphs of known model families straight from their shapes: no framework, no weights."""
 
-from tenzing.compiler.models.config import decoder_shape
-from tenzing.compiler.models.decoder import DecoderShape, Experts, decode_graph, prefill_graph
+from tenzing.compiler.models.build import PHASES, build
+from tenzing.compiler.models.config import builds, read_config, transformer_of
+from tenzing.compiler.models.experts import Experts, Router
 from tenzing.compiler.models.programs import DecoderTimes, decoder_times
+from tenzing.compiler.models.transformer import (
+    Transformer,
+    decode_graph,
+    encode_graph,
+    llama,
+    prefill_graph,
+)
 
 __all__ = [
-    "DecoderShape", "DecoderTimes", "Experts", "decode_graph", "decoder_shape", "decoder_times",
-    "prefill_graph",
+    "PHASES", "DecoderTimes", "Experts", "Router", "Transformer", "build", "builds", "decode_graph",
+    "transformer_of", "decoder_times", "encode_graph", "llama", "prefill_graph", "read_config",
 ]  # fmt: skip

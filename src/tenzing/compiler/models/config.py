@@ -13,12 +13,15 @@ import numpy as np
 
 from tenzing import facts
 from tenzing.compiler.graph import BF16, TensorType
-from tenzing.compiler.models.decoder import DecoderShape, Experts, RopeScaling
+from tenzing.compiler.models.encoders import ENCODERS
+from tenzing.compiler.models.families import DECODERS
+from tenzing.compiler.models.settings import Settings
+from tenzing.compiler.models.transformer import Transformer
 from tenzing.errors import UnsupportedOp, UsageError
 
-FAMILIES: Final = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
-NEEDED: Final = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size",
-                 "vocab_size")  # fmt: skip
+FAMILIES: Final = (*DECODERS, *ENCODERS)
+CAUSAL: Final = ("ForCausalLM", "LMHeadModel")
+SEEING: Final = {"gemma3": "gemma3_text"}  # models of pictures and text, and their text decoder
 LENGTH_BYTES: Final = 8  # a safetensors file starts with the length of its header
 HEADER_LIMIT_BYTES: Final = 100_000_000  # what the format allows
 DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
@@ -30,13 +33,13 @@ DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
 }  # fmt: skip
 
 
-def decoder_shape(source: str | Path | Mapping[str, Any]) -> DecoderShape:
+def transformer_of(source: str | Path | Mapping[str, Any]) -> Transformer:
     """The shape of a model by name, by the path of a config.json or its folder, or by its content.
 
     Raises FactsError for an unknown name, UsageError for a file that cannot be read, UnsupportedOp
     for a family without a builder.
     """
-    return shape_of_config(read_config(source))
+    return model_of_config(read_config(source))
 
 
 def read_config(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
@@ -58,70 +61,38 @@ def read_config(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def shape_of_config(config: Mapping[str, Any]) -> DecoderShape:
-    """The shape behind Hugging Face's keys; wrong or missing ones are named."""
-    family = config.get("model_type")
-    if family not in FAMILIES:
-        raise UnsupportedOp(
-            "no builder for this model family", got=family, allowed=", ".join(FAMILIES),
-            next_step="compile the PyTorch module instead, on the meta device to save memory",
-        )  # fmt: skip
-    for key in NEEDED:
-        value = config.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UsageError(f"config: {key}", got=value, allowed="a whole number above 0")
-    heads, hidden = config["num_attention_heads"], config["hidden_size"]
-    kv_heads = config.get("num_key_value_heads") or heads
-    width = config.get("head_dim") or hidden // heads
-    if heads % kv_heads or width % 2:
-        raise UsageError("config: heads", got=f"{heads} heads, {kv_heads} key heads of {width}",
-                         allowed="key heads that divide the heads, an even width")  # fmt: skip
-    rope = config.get("rope_parameters") or config
-    return DecoderShape(
-        config["num_hidden_layers"], hidden, heads, kv_heads, width, config["intermediate_size"],
-        config["vocab_size"], config.get("rms_norm_eps", 1e-6),
-        float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
-        qkv_bias=bool(config.get("attention_bias", family == "qwen2")),
-        qk_norm=str(family).startswith("qwen3"), tied=bool(config.get("tie_word_embeddings")),
-        window=config.get("sliding_window") if config.get("use_sliding_window", True) else None,
-        experts=_experts(config), rope_scaling=_rope_scaling(config), dtype=_dtype(config),
+def model_of_config(config: Mapping[str, Any]) -> Transformer:
+    """The composition behind Hugging Face's keys; wrong or missing ones are named."""
+    settings = _language(Settings(config))
+    family = settings.text("model_type", "")
+    if family in DECODERS:
+        return DECODERS[family](settings)
+    if family in ENCODERS:
+        return ENCODERS[family].build(settings)
+    raise UnsupportedOp(
+        "no builder for this model family", got=family or None, allowed=", ".join(FAMILIES),
+        next_step="compile the PyTorch module instead, on the meta device to save memory",
     )  # fmt: skip
 
 
-def _experts(config: Mapping[str, Any]) -> Experts | None:
-    count = config.get("num_local_experts") or config.get("num_experts")
-    if not count:
-        return None
-    width = config.get("moe_intermediate_size") or config["intermediate_size"]
-    # Mixtral scales the chosen probabilities always, Qwen when told to
-    normalised = config.get("norm_topk_prob", config["model_type"] == "mixtral")
-    return Experts(count, config.get("num_experts_per_tok", 2), width, bool(normalised))
+def _language(settings: Settings) -> Settings:
+    """The text decoder's settings of a model that also sees."""
+    inner = settings.inner("text_config")
+    if settings.text("model_type", "") not in SEEING or inner is None:
+        return settings
+    return Settings({"model_type": SEEING[settings.text("model_type", "")], **inner.values})
 
 
-def _rope_scaling(config: Mapping[str, Any]) -> RopeScaling | None:
-    """How rotary rates are stretched; another way than ours would give other values silently."""
-    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind == "default":
-        return None
-    if kind != "llama3":
-        raise UnsupportedOp("no builder for this rotary scaling", got=kind, allowed="llama3",
-                            next_step="compile the PyTorch module instead")  # fmt: skip
-    keys = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-    for key in keys:
-        value = rope.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise UsageError(f"config: rope_scaling.{key}", got=value, allowed="a number above 0")
-    factor, low, high, original = (rope[key] for key in keys)
-    if low >= high:
-        raise UsageError("config: rope_scaling", got=f"{low} and {high}",
-                         allowed="low_freq_factor below high_freq_factor")  # fmt: skip
-    return RopeScaling(factor, low, high, original)
+def builds(config: Mapping[str, Any]) -> bool:
+    """Whether a builder gives what transformers makes of this configuration.
 
-
-def _dtype(config: Mapping[str, Any]) -> np.dtype[Any]:
-    name = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
-    return np.dtype(getattr(ml_dtypes, name.removeprefix("torch."), name.removeprefix("torch.")))
+    A decoder's builder ends in its language model head, an encoder's in hidden states.
+    """
+    family = str(config.get("model_type"))
+    names = config.get("architectures") or [None]
+    if family in ENCODERS:
+        return names[0] in ENCODERS[family].architectures
+    return family in DECODERS and str(names[0] or "ForCausalLM").endswith(CAUSAL)
 
 
 def checkpoint_types(path: str | Path) -> dict[str, TensorType]:
@@ -152,4 +123,11 @@ def _header(file: Path) -> dict[str, TensorType]:
         raise UsageError(f"{file} is not a safetensors checkpoint", got=str(error)) from None
 
 
-__all__ = ["checkpoint_types", "decoder_shape", "read_config", "shape_of_config"]
+__all__ = [
+    "FAMILIES",
+    "builds",
+    "checkpoint_types",
+    "transformer_of",
+    "model_of_config",
+    "read_config",
+]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tenzing.compiler.models.config import decoder_shape
-from tenzing.compiler.models.decoder import DecoderShape, decode_graph, prefill_graph
+from tenzing.compiler.models.config import transformer_of
+from tenzing.compiler.models.transformer import Transformer, decode_graph, prefill_graph
 from tenzing.compiler.timing import GraphTime, time_graph
 
 Progress = Callable[[str], None]
@@ -18,14 +18,14 @@ Progress = Callable[[str], None]
 class DecoderTimes:
     """Times of the compiled programs of one model: by prompt bucket, and by cache length."""
 
-    shape: DecoderShape
+    shape: Transformer
     batch: int
     prefill: Mapping[int, GraphTime]
     decode: Mapping[int, GraphTime]
 
 
 def decoder_times(
-    model: str | Path | Mapping[str, Any] | DecoderShape,
+    model: str | Path | Mapping[str, Any] | Transformer,
     *,
     batch: int = 1,
     buckets: Sequence[int] = (),
@@ -39,7 +39,7 @@ def decoder_times(
     ``buckets``: prompt lengths, ``lengths``: cache lengths of decode steps. Raises CapacityError
     for a model that does not fit.
     """
-    shape = model if isinstance(model, DecoderShape) else decoder_shape(model)
+    shape = model if isinstance(model, Transformer) else transformer_of(model)
     prefill, decode = {}, {}
     for tokens in buckets:
         progress(f"prefill of {tokens} tokens")

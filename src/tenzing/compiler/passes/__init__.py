@@ -139,6 +139,7 @@ def default_pipeline(
     replaced = (UseKernels(kernels),) if kernels else ()
     passes: tuple[Pass, ...] = (
         *RECOGNITION,
+        *TIDY,
         PackHeads(),
         Autocast(autocast, autocast_dtype),
         DeadCode(),

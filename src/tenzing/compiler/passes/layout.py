@@ -27,7 +27,7 @@ class PackHeads(Pass):
     """Absorb the reshapes and transposes around attention: heads become strides.
 
     Looks for q, k, v transposed from [B, S, H, D], with converts and rotary embeddings since, and a
-    result transposed and reshaped back.  All four must match, else nothing changes.
+    result transposed back.  All four must match, else nothing changes.
     """
 
     requires = frozenset({"live"})
@@ -35,9 +35,7 @@ class PackHeads(Pass):
     def apply(self, graph: Graph) -> Graph:
         """See the class."""
         users = graph.users()
-        joined: dict[
-            Value, Value
-        ] = {}  # old packed result -> the same value, straight from attention
+        joined: dict[Value, Value] = {}  # old [B, S, H, D] -> the same, straight from attention
 
         def rule(
             builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
@@ -52,7 +50,7 @@ class PackHeads(Pass):
                 return None
             plain = [self._plain(builder, source) for source in sources if source]
             packed = builder.add(replace(node.op, packed=True), *plain, *inputs[3:])
-            joined[back] = packed
+            joined[back] = builder.add(Reshape(back.shape), packed)
             return (self._apart(builder, packed, node.outputs[0]),)
 
         return rewrite(graph, rule)
@@ -99,18 +97,12 @@ def _packed_source(builder: GraphBuilder, value: Value) -> tuple[Value, Steps] |
 def _packed_result(
     users: dict[Value, list[Node]], node: Node, outputs: tuple[Value, ...]
 ) -> Value | None:
-    """The value in which the heads of an attention's result lie side by side again."""
+    """An attention's result with its heads beside each other, [B, S, H, D]."""
     value = node.outputs[0]
-    for kind in (Transpose, Reshape):
-        readers = users.get(value, [])
-        if len(readers) != 1 or value in outputs or not isinstance(readers[0].op, kind):
-            return None
-        op = readers[0].op
-        if isinstance(op, Transpose) and op.permutation != HEADS_TO_SEQUENCE:
-            return None
-        value = readers[0].outputs[0]
-    batch, heads, length, width = node.outputs[0].shape
-    return value if value.shape == (batch, length, heads * width) else None
+    readers = users.get(value, [])
+    if len(readers) != 1 or value in outputs or readers[0].op != Transpose(HEADS_TO_SEQUENCE):
+        return None
+    return readers[0].outputs[0]
 
 
 @dataclass(frozen=True)
