@@ -10,10 +10,12 @@ import pytest
 
 from tenzing import compiler
 from tenzing.compiler.models import (
-    DecoderShape,
     Experts,
+    Router,
+    Transformer,
     decode_graph,
     decoder_times,
+    llama,
     prefill_graph,
 )
 from tenzing.compiler.passes import shard
@@ -27,14 +29,21 @@ from tenzing.fabric import Mesh
 from . import zoo
 from .test_sharding import SHAPES, arrays
 
-ONE = replace(SHAPES["experts"], layers=1)
-MANY = replace(ONE, experts=Experts(8, 3, 24, normalised=False))
+ONE = replace(SHAPES["experts"], layers=SHAPES["experts"].layers[:1])
+
+
+def one(router: Router, width: int) -> Transformer:
+    layer = replace(ONE.layers[0], mlp=Experts(router, width))
+    return replace(ONE, layers=(layer,))
+
+
+MANY = one(Router(8, 3, normalised=False), 24)
 
 
 @pytest.mark.parametrize("mesh", [{"ep": 2}, {"ep": 4}, {"tp": 2, "ep": 2}, {"ep": 2, "tp": 2}])
 @pytest.mark.parametrize("shape", [ONE, MANY], ids=["mixtral", "qwen"])
 def test_ranks_of_a_mesh_compute_what_one_core_does(
-    mesh: dict[str, int], shape: DecoderShape
+    mesh: dict[str, int], shape: Transformer
 ) -> None:
     for graph in (prefill_graph(shape, 2, 6), decode_graph(shape, 2, 12)):
         given = arrays(graph)
@@ -51,7 +60,7 @@ def test_ranks_of_a_mesh_compute_what_one_core_does(
 
 @pytest.mark.parametrize("favourite", [0, 3])
 def test_a_rank_that_gets_every_row_goes_round_again(favourite: int) -> None:
-    graph = prefill_graph(replace(ONE, experts=Experts(4, 1, 32)), 2, 8, caches=False)
+    graph = prefill_graph(one(Router(4, 1), 32), 2, 8, caches=False)
     given = arrays(graph)
     layer = "model.layers.0"
     given["model.embed_tokens.weight"][:, 0] = 20.0  # all tokens point the same way
@@ -134,7 +143,7 @@ def test_the_busiest_rank_is_about_as_busy_as_random_routing_makes_it(
 
 
 def test_a_rank_with_its_experts_alone_holds_and_reads_less() -> None:
-    shape = DecoderShape(2, 256, 8, 8, 32, 512, 1000, experts=Experts(16, 2, 512))
+    shape = llama(2, 256, 8, 8, 32, 512, 1000, experts=Experts(Router(16, 2), 512))
     times = [decoder_times(shape, batch=16, lengths=[64], mesh=m).decode[64]
              for m in (None, {"ep": 4}, {"tp": 2, "ep": 4})]  # fmt: skip
     held = [t.hbm_bytes for t in times]

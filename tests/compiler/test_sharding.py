@@ -223,7 +223,7 @@ def test_tokens_cut_between_products_change_no_value(name: str) -> None:
 
 
 def test_tokens_are_cut_where_that_is_faster() -> None:
-    shape = DecoderShape(4, 512, 8, 8, 64, 1024, 512)
+    shape = llama(4, 512, 8, 8, 64, 1024, 512)
     long = prefill_graph(shape, 1, 512, caches=False)
     times = [time_graph(long, mesh={"tp": 4}, sequence_parallel=s) for s in (False, True, None)]
     assert times[2] == min(times[:2], key=lambda t: t.total_ps)

@@ -12,7 +12,6 @@ from tenzing.compiler.graph import Array, Value
 from tenzing.compiler.models.author import Author
 from tenzing.compiler.models.blocks import Norm
 from tenzing.compiler.models.positions import Bias, Rope
-from tenzing.errors import UsageError
 
 TOKEN_DIM: Final = 2
 WIDTH_DIM: Final = 3
@@ -143,16 +142,6 @@ class Heads:
         """Heads, rows ahead of the tokens and width of each cache."""
         return ((self.kv_heads, bool(self.sinks), self.width),) * 2
 
-    def divided(self, ranks: int) -> Heads:
-        """One rank's heads; ranks beyond the key heads hold copies of one."""
-        copied = ranks % self.kv_heads == 0
-        if ranks < 1 or self.heads % ranks or (self.kv_heads % ranks and not copied):
-            raise UsageError(
-                "a decoder cannot be divided like this", got=f"{ranks} ranks", allowed="a divisor "
-                f"of {self.heads} heads and {self.kv_heads} key heads",
-            )  # fmt: skip
-        return replace(self, heads=self.heads // ranks, kv_heads=max(self.kv_heads // ranks, 1))
-
 
 def _first_row(shape: tuple[int, ...]) -> Array:
     flag = np.zeros((*shape, 1), np.float32)
@@ -258,13 +247,6 @@ class Latent:
     def cache_types(self) -> tuple[tuple[int, int, int], ...]:
         """Heads, rows ahead of the tokens and width of each cache."""
         return ((1, 0, self.rank + self.rope.width),)
-
-    def divided(self, ranks: int) -> Latent:
-        """One rank's heads; every rank holds the latents."""
-        if ranks < 1 or self.heads % ranks:
-            raise UsageError("a decoder cannot be divided like this", got=f"{ranks} ranks",
-                             allowed=f"a divisor of {self.heads} heads")  # fmt: skip
-        return replace(self, heads=self.heads // ranks)
 
 
 __all__ = ["GROUPED", "JOINED", "Heads", "Latent"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from tenzing.compiler import ops
 from tenzing.compiler.graph import F32, Value
 from tenzing.compiler.models.author import Author
-from tenzing.errors import UnsupportedOp, UsageError
+from tenzing.errors import UnsupportedOp
 
 QUICK_GELU: Final = 1.702  # Hendrycks and Gimpel, "Gaussian error linear units", 2016
 
@@ -93,13 +93,6 @@ class Mlp:
         if len(wide) > 1:
             inner = author.add(ops.Multiply(), inner, wide[1])
         return author.linear(inner, down, x.shape[-1], bias=self.bias, turned=self.turned)
-
-    def divided(self, ranks: int) -> Mlp:
-        """One rank's columns."""
-        if self.width % ranks:
-            raise UsageError("a decoder cannot be divided like this", got=f"{ranks} ranks",
-                             allowed=f"a divisor of {self.width} columns")  # fmt: skip
-        return replace(self, width=self.width // ranks)
 
 
 __all__ = ["ACTIVATIONS", "Mlp", "Norm", "activated"]

@@ -11,7 +11,6 @@ from tenzing.compiler import ops
 from tenzing.compiler.graph import F32, Value
 from tenzing.compiler.models.author import INDEX, Author
 from tenzing.compiler.models.blocks import Mlp, activated
-from tenzing.errors import UsageError
 
 BEST_OF_GROUP: Final = 2  # scores that stand for a group of DeepSeek-V3
 TINY: Final = 1e-20  # DeepSeek-V3 adds it to a sum of scores
@@ -155,10 +154,6 @@ class Experts:
         slope = author.add(ops.Logistic(), author.scaled(gate, self.alpha))
         bent = author.add(ops.Multiply(), gate, slope)
         return author.add(ops.Multiply(), author.add(ops.Add(), up, author.splat(1.0, up)), bent)
-
-    def divided(self, ranks: int) -> Experts:
-        """Refused: divide the graph instead."""
-        raise UsageError("experts are not divided yet", next_step="divide the graph instead")
 
 
 __all__ = ["Experts", "Router"]

@@ -5,7 +5,7 @@ Parameters have the names and layouts of Hugging Face's checkpoints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -56,10 +56,6 @@ class Layer:
 
     def _normed(self, author: Author, x: Value, name: int) -> Value:
         return self.norm.write(author, x, self.names[name]) if self.names[name] else x
-
-    def divided(self, ranks: int) -> Layer:
-        """One rank's share."""
-        return replace(self, attention=self.attention.divided(ranks), mlp=self.mlp.divided(ranks))
 
 
 @dataclass(frozen=True)
@@ -200,18 +196,6 @@ class Transformer:
         """Number of weights that one pass reads."""
         graph = prefill_graph(self, 1, 1) if self.head else encode_graph(self, 1, 1)
         return sum(v.type.elements for v in graph.parameters)
-
-    def divided(self, ranks: int) -> Transformer:
-        """The share of one of ``ranks`` cores: heads, MLP columns and vocabulary split.
-
-        Its graph has that rank's arithmetic and weights, and none of the communication. Raises
-        UsageError when a size does not divide.
-        """
-        if ranks < 1:
-            raise UsageError("ranks", got=ranks, allowed="1 or more")
-        layers = {layer: layer.divided(ranks) for layer in dict.fromkeys(self.layers)}
-        return replace(self, layers=tuple(layers[layer] for layer in self.layers),
-                       vocabulary=-(-self.vocabulary // ranks))  # fmt: skip
 
     def write(self, author: Author, given: Value) -> Value:
         """The stream behind the last layer, of the last token only where there is a head."""
