@@ -79,6 +79,8 @@ class Compiled:
     @cached_property
     def sharded(self) -> Sharded:
         """The graph of every rank of the mesh, and how arrays are cut for it."""
+        if self.imported.sharded is not None:
+            return self.imported.sharded
         sequence = self.sequence_parallel
         chosen = self.time.sequence_parallel if sequence is None else sequence
         return shard(recognise(self.imported.graph), self.mesh, chosen)
@@ -184,10 +186,11 @@ class Compiled:
     def time_for(self, target: str) -> GraphTime:
         """The same on another chip."""
         name = facts.chip(target).name
+        cut = self.imported.sharded is None  # else the graph is that of one rank already
         if name not in self._times:
             self._times[name] = time_graph(
                 self.imported.graph, name, autocast=self.autocast,
-                autocast_dtype=self.autocast_dtype, mesh=dict(self.mesh.axes),
+                autocast_dtype=self.autocast_dtype, mesh=dict(self.mesh.axes) if cut else None,
                 sequence_parallel=self.sequence_parallel,
             )  # fmt: skip
         return self._times[name]
@@ -290,6 +293,11 @@ def compile(
     imported = import_any(model, inputs, keywords)
     if imported.example is None:
         imported = imported._replace(example=(inputs, keywords))
+    if imported.sharded is not None:
+        if mesh is not None:
+            raise UsageError("mesh= for a program that is written per rank", got=mesh,
+                             next_step="leave it out: the program has its own mesh")  # fmt: skip
+        ranks = imported.sharded.mesh
     own = registered(kernels or {})
     return Compiled(
         imported,

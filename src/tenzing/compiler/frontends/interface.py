@@ -12,6 +12,7 @@ import numpy as np
 
 from tenzing.compiler.graph import Array, Graph, Value
 from tenzing.compiler.nesting import Nesting
+from tenzing.compiler.passes.sharding import Sharded
 from tenzing.errors import UsageError
 
 INT32: Final = np.iinfo(np.int32)
@@ -83,13 +84,15 @@ class Imported(NamedTuple):
     """A graph, the arrays of its parameters by name, and how the model is called.
 
     A parameter without an array can be timed but not run. ``example`` holds positional and keyword
-    inputs to call it with, where the frontend made them itself.
+    inputs to call it with, where the frontend made them itself. ``sharded`` says how arrays are cut
+    for a program that was written per rank; ``graph`` is then that of one rank.
     """
 
     graph: Graph
     weights: dict[str, Array]
     interface: Interface
     example: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    sharded: Sharded | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from tenzing.compiler.frontends.hlo import read_module, read_parsed
+from tenzing.compiler.frontends.hlo import read_module, read_parsed, read_sharded
+from tenzing.compiler.frontends.hlo.collective import whole
 from tenzing.compiler.frontends.interface import Imported
 from tenzing.compiler.frontends.jax_interface import (
     Held,
@@ -124,7 +125,9 @@ class _Traced:
         lowered = self._lowered(jax)
         title = SYMBOLS.sub("_", self.name).strip("_")
         names = _unique(leaf.name for leaf in self.leaves if leaf.traced)
-        graph = read_parsed(lowered.compiler_ir("stablehlo"), title, names)
+        module = lowered.compiler_ir("stablehlo")
+        sharded = read_sharded(module, title, names)
+        graph = sharded.graph if sharded else read_parsed(module, title, names)
         by_leaf = dict(zip((k for k, leaf in enumerate(self.leaves) if leaf.traced), graph.inputs,
                            strict=True))  # fmt: skip
         own = {k: v for k, v in by_leaf.items() if self.leaves[k].weight}
@@ -134,13 +137,15 @@ class _Traced:
         graph, constants = with_weights(graph)
         bound = sum(leaf.weight for leaf in self.leaves)
         called = tuple(
-            by_leaf[k] if leaf.traced else Held(leaf.content)
+            whole(by_leaf[k], sharded) if leaf.traced else Held(leaf.content)
             for k, leaf in enumerate(self.leaves) if k >= bound
         )  # fmt: skip
         interface = JaxInterface(
             self.call_tree, called, lowered.out_tree, _keys(lowered.out_info), self._eager
         )  # fmt: skip
-        return Imported(graph, {**weights, **constants}, interface)
+        if sharded:
+            sharded = replace(sharded, graph=graph)
+        return Imported(graph, {**weights, **constants}, interface, None, sharded)
 
     def _lowered(self, jax: Any) -> Any:
         """The program of the traced leaves alone."""

@@ -1,6 +1,7 @@
 """StableHLO to graphs: one file knows MLIR, the others are tables of rules by family."""
 
 from tenzing.compiler.frontends.hlo import (
+    collective,
     control,
     elementwise,
     indexing,
@@ -9,9 +10,10 @@ from tenzing.compiler.frontends.hlo import (
     shape,
     special,
 )
+from tenzing.compiler.frontends.hlo.collective import read_sharded
 from tenzing.compiler.frontends.hlo.reader import RULES, Reader, hlo, read_module, read_parsed
 
 __all__ = [
-    "RULES", "Reader", "control", "elementwise", "hlo", "indexing", "ordering", "read_module",
-    "read_parsed", "reduction", "shape", "special",
+    "RULES", "Reader", "collective", "control", "elementwise", "hlo", "indexing", "ordering",
+    "read_module", "read_parsed", "read_sharded", "reduction", "shape", "special",
 ]  # fmt: skip

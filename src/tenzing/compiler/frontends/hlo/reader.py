@@ -13,6 +13,7 @@ from tenzing.compiler.ops import BroadcastInDim, Constant, Convert, Reshape, Tra
 from tenzing.compiler.reference import evaluate
 from tenzing.compiler.verify import verify
 from tenzing.errors import TenzingError, UnsupportedOp, UsageError
+from tenzing.fabric import Mesh
 
 Found = Value | tuple[Value, ...] | list[Value]
 Rule = Callable[..., Found]  # (reader, operation, *operands)
@@ -36,11 +37,17 @@ def hlo(*names: str) -> Callable[[Rule], Rule]:
 
 
 class Reader:
-    """Emits the operations of one function or region into a builder."""
+    """Emits the operations of one function or region into a builder.
 
-    def __init__(self, builder: GraphBuilder, table: Mapping[str, Any]) -> None:
+    ``mesh`` holds the ranks when the program is written per rank.
+    """
+
+    def __init__(
+        self, builder: GraphBuilder, table: Mapping[str, Any], mesh: Mesh | None = None
+    ) -> None:
         self.builder = builder
         self.functions = table
+        self.mesh = mesh
         self.known: dict[Any, Value] = {}
 
     def block(self, block: Any, arguments: Sequence[Value]) -> tuple[Value, ...]:
@@ -58,7 +65,7 @@ class Reader:
         if name not in self.functions:
             known = ", ".join(self.functions)
             raise UsageError(f"the module has no function {name}", allowed=known)
-        inner = Reader(self.builder, self.functions)
+        inner = Reader(self.builder, self.functions, self.mesh)
         return inner.block(self.functions[name].regions[0].blocks[0], arguments)
 
     def _operation(self, operation: Operation) -> None:
@@ -160,7 +167,7 @@ class Reader:
     def _region(
         self, name: str, block: Any, free: Sequence[Any], copied: Mapping[Any, Constant]
     ) -> Graph:
-        inner = Reader(GraphBuilder(name), self.functions)
+        inner = Reader(GraphBuilder(name), self.functions, self.mesh)
         arguments = [_input(inner.builder, f"x{k}", v) for k, v in enumerate(block.arguments)]
         for number, value in enumerate(free):
             inner.known[value] = _input(inner.builder, f"fixed{number}", value)
