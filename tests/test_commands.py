@@ -130,17 +130,19 @@ pair = (net, 1)
 example_inputs = [1, 2]
 def make(): return net, [3]
 def bare(): return net
+def function(x): return x
 """
 
 
 @pytest.mark.parametrize(
-    ("attribute", "inputs"), [("net", (1, 2)), ("pair", (1,)), ("make", (3,)), ("bare", (1, 2))]
+    ("attribute", "inputs"),
+    [("net", (1, 2)), ("pair", (1,)), ("make", (3,)), ("bare", (1, 2)), ("function", (1, 2))],
 )
 def test_load_model(tmp_path: Path, attribute: str, inputs: tuple[int, ...]) -> None:
     path = tmp_path / "model.py"
     path.write_text(MODEL)
     module, found = commands.load_model(path, attribute)
-    assert type(module).__name__ == "Net"
+    assert type(module).__name__ == ("function" if attribute == "function" else "Net")
     assert found == inputs
 
 

@@ -11,7 +11,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from inspect import signature
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Final
 
 import numpy as np
@@ -308,7 +310,7 @@ def load_model(file: Path, attribute: str) -> tuple[Any, tuple[Any, ...]]:
         known = ", ".join(n for n in names if not n.startswith("_"))
         raise UsageError(f"{file} has no '{attribute}'", allowed=known or "it defines nothing")
     found = names[attribute]
-    if callable(found) and not hasattr(found, "forward"):
+    if _makes_a_model(found):
         with _code_of(file):
             found = found()
     if isinstance(found, tuple) and len(found) == len(("module", "inputs")):
@@ -321,6 +323,13 @@ def load_model(file: Path, attribute: str) -> tuple[Any, tuple[Any, ...]]:
             next_step="define example_inputs = (tensor, ...) beside it, or return (module, inputs)",
         )
     return module, tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+
+
+def _makes_a_model(found: Any) -> bool:
+    """Whether it is a function that can be called with nothing, as against a model itself."""
+    if not isinstance(found, FunctionType):
+        return False
+    return all(p.default is not p.empty for p in signature(found).parameters.values())
 
 
 def open_model(path: str, sizes: Mapping[str, int]) -> tuple[Any, tuple[Any, ...]]:
