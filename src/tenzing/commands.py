@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from inspect import signature
 from pathlib import Path
 from types import FunctionType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -396,6 +396,40 @@ def compile_file(
     return compiler.inspect(out)
 
 
+class Buckets(NamedTuple):
+    """Traffic, advised buckets, what given ones waste, and what work was counted in."""
+
+    traffic: compiler.Traffic
+    advice: compiler.Advice
+    given: compiler.Waste | None
+    unit: str
+
+
+def buckets(
+    path: str | Path, waste: float, *, multiple: int = 1, most: int = 0,
+    given: Sequence[compiler.Size] = (), model: str = "", target: str | None = None,
+    autocast: str | None = None, progress: Progress = lambda _: None,
+) -> Buckets:  # fmt: skip
+    """The fewest buckets for the traffic in a CSV file, with at most a share of padding.
+
+    Work is counted in tokens, or with a ``model`` in its simulated time, which is computed at a few
+    sizes and interpolated between them.
+    """
+    traffic = compiler.read_traffic(path)
+    cost: compiler.Cost = compiler.tokens
+    if model:
+
+        def time_us(size: compiler.Size) -> float:
+            sizes = dict(zip(traffic.dims, size, strict=True))
+            progress(f"timing {model} at " + ", ".join(f"{d} {n}" for d, n in sizes.items()))
+            return compile_path(model, sizes, target=target, autocast=autocast).latency_us
+
+        cost = compiler.sampled_cost(time_us, traffic)
+    own = compiler.waste_of(traffic, given, cost) if given else None
+    advice = compiler.advise(traffic, waste, cost=cost, multiple=multiple, most=most)
+    return Buckets(traffic, advice, own, "us" if model else "tokens")
+
+
 def _run_model(
     path: str, sizes: Mapping[str, int], options: Mapping[str, Any], compared: str,
     progress: Progress,
@@ -431,7 +465,7 @@ def _example(compiled: compiler.Compiled, path: str) -> tuple[tuple[Any, ...], d
 
 
 __all__ = [
-    "KernelResult", "RunResult", "analyse_launch", "analyse_program", "check", "compare",
-    "compile", "compile_buckets", "compile_file", "compile_path", "is_python", "load",
+    "Buckets", "KernelResult", "RunResult", "analyse_launch", "analyse_program", "buckets", "check",
+    "compare", "compile", "compile_buckets", "compile_file", "compile_path", "is_python", "load",
     "load_model", "open_model", "run", "split_path",
 ]  # fmt: skip

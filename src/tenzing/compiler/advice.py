@@ -19,6 +19,7 @@ from tenzing.compiler.traffic import Cost, Size, Traffic, Waste, tokens, waste_o
 from tenzing.errors import UsageError
 
 CANDIDATES: Final = 24  # sizes tried along each of two dims
+SAMPLED: Final = (3, 7)  # batches and lengths at which a time is simulated
 SLACK: Final = 1e-9  # of a waste target: sums of times are not exact
 Numbers = npt.NDArray[np.float64]
 
@@ -72,7 +73,8 @@ def advise(
 def _one_dim(traffic: Traffic, at: int, cost: Cost, multiple: int) -> Iterator[tuple[Size, ...]]:
     """The best 1, 2, ... buckets along one dim, the others at their largest."""
     ends, counts = _ends(traffic, at, multiple)
-    sizes = [(*traffic.largest[:at], end, *traffic.largest[at + 1 :]) for end in ends]
+    largest = traffic.largest
+    sizes = [(*largest[:at], end, *largest[at + 1 :]) for end in ends]
     prices = np.array([cost(size) for size in sizes], np.float64)
     kept = _undominated(prices)
     before = np.concatenate(([0.0], np.cumsum(counts)[kept]))  # requests that end before each cut
@@ -208,4 +210,38 @@ def _candidates(sizes: npt.NDArray[np.int64], multiple: int) -> npt.NDArray[np.i
     return ends[places]
 
 
-__all__ = ["Advice", "advise", "optimal_cuts"]
+def sampled_cost(cost: Cost, traffic: Traffic, points: Sequence[int] = SAMPLED) -> Cost:
+    """A dear cost, such as a simulated time, known at few sizes and interpolated between them.
+
+    ``points``: how many sizes of each dim are looked at, spread evenly over the traffic's; the last
+    number is for the last dim.
+    """
+    axes = []
+    for at, number in zip(range(-len(traffic.dims), 0), points[-len(traffic.dims) :], strict=True):
+        sizes = np.unique([size[at] for size in traffic.counts])
+        axes.append(np.unique(np.linspace(sizes[0], sizes[-1], number).round().astype(np.int64)))
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+    known = np.apply_along_axis(lambda row: cost(tuple(map(int, row))), -1, grid)
+    known = known.astype(np.float64)
+
+    def interpolated(size: Size) -> float:
+        left = known
+        for axis, number in zip(axes, size, strict=True):  # one dim after another falls away
+            left = _between(axis, left, number)
+        return float(left)
+
+    return interpolated
+
+
+def _between(axis: npt.NDArray[np.int64], values: Numbers, number: int) -> Numbers:
+    """Values along the first dim at one place; beyond the last the last slope goes on."""
+    if len(axis) == 1:
+        found: Numbers = values[0] * max(number / axis[0], 1.0)
+        return found
+    right = int(np.clip(np.searchsorted(axis, number), 1, len(axis) - 1))
+    share = (number - axis[right - 1]) / (axis[right] - axis[right - 1])
+    between: Numbers = values[right - 1] + share * (values[right] - values[right - 1])
+    return between
+
+
+__all__ = ["Advice", "advise", "optimal_cuts", "sampled_cost"]
