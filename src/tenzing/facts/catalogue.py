@@ -23,7 +23,7 @@ OPTIONAL: Final = frozenset({
     "active_b", "tokens", "gmacs", "resolution", "steps", "passes", "decode_gmacs", "towers",
     "decoder_layers", "shared_layers", "spatial", "temporal",
 })  # fmt: skip
-ORDER: Final = ("experts.toml", "vision.toml", "transformers.toml")
+ORDER: Final = ("experts.toml", "named_decoders.toml", "vision.toml", "transformers.toml")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,10 @@ _MULTI_HEAD: Final = re.compile(
     r"opt-|gpt-?[2j]|gpt-neo|pythia|bloom|llama-?2-(7|13)b|phi-?[123]|mpt|codegen|baichuan|t5|"
     r"persimmon|stablelm|olmo-?(1|2|7)|idefics|llava|ctrl|biogpt|git-|xglm|qwen1?-?(1\.5)?-|yue"
 )
+_STATE_SPACE: Final = re.compile(
+    r"mamba|falcon-?h1|jamba|zamba|lfm|bamba|rwkv|recurrent|hyena|evo-?2|nemotron-h|granite-4|"
+    r"qwen3-?next|kimi-linear"
+)
 _SIZE: Final = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)\s?([bm])(?![a-z0-9])")
 _ACTIVE: Final = re.compile(r"a(\d+(?:\.\d+)?)b")
 _NOISE: Final = re.compile(
@@ -65,6 +69,11 @@ class Shape:
     def get(self, key: str, otherwise: Any = 0) -> Any:
         """A further published value: tokens, gmacs, resolution, steps, passes, towers, ..."""
         return dict(self.extra).get(key, otherwise)
+
+    @property
+    def state_space(self) -> bool:
+        """Whether layers carry a recurrent state (Mamba, Hyena, gated recurrences)."""
+        return bool(_STATE_SPACE.search(self.name.lower()))
 
     @property
     def kv_values(self) -> float:
@@ -164,7 +173,8 @@ def _frozen(value: Any) -> Any:
 
 def size_in_name(name: str) -> float:
     """Parameters that a name states (``7B``, ``350M``), 0 when it states none."""
-    sizes = [float(n) * (GIGA if unit == "b" else MEGA) for n, unit in _SIZE.findall(name.lower())]
+    plain = re.sub(r"(?<=\d)_(?=\d)", ".", name.lower())
+    sizes = [float(n) * (GIGA if unit == "b" else MEGA) for n, unit in _SIZE.findall(plain)]
     return max(sizes, default=0.0)
 
 

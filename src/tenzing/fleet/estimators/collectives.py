@@ -14,6 +14,7 @@ US: Final = 1e6
 HOP_S: Final = 2e-6
 LAUNCH_S: Final = 10e-6
 GRAPH_S: Final = 1e-3
+PCIE_PAIR: Final = 2  # beyond a pair, traffic crosses the hosts' root complexes
 NODE_HOP_S: Final = 15e-6
 NETWORK_GB_S: Final = 100.0
 GIB: Final = 1.073741824
@@ -50,20 +51,20 @@ def estimates(row: Row, solve: Solve) -> list[Estimate]:
     one = Slice(device, 1 / per_chip, 1)
     repeats = _REPEATS.search(row.text("op"))
     count = float(repeats.group(1)) if repeats else 1.0
+    wired = "_pcie" if "pcie" in row.text("instance").lower() or device.link_domain == 1 else ""
+    wired += "_many" if wired and ranks > PCIE_PAIR else ""
     parts = {f"launch_{framework}": LAUNCH_S, "hops": HOP_S * math.log2(ranks) * count,
              f"ring_{framework}": HOP_S * ranks * count}  # fmt: skip
     if op not in ("null",):
-        parts["bytes"] = one.link_s(sent * count) if op != "null" else 0.0
+        parts[f"bytes{wired}"] = one.link_s(sent * count)
         parts["memory"] = one.memory_s(2 * size * count)
     if nodes > 1:
         parts["network"] = sent / (NETWORK_GB_S * GB)
         parts["node_hops"] = NODE_HOP_S * math.log2(nodes) * ranks / nodes
     if framework == "graph" and op != "null":
         parts["graph"] = GRAPH_S * math.log2(ranks) ** 2 / 4
-    wired = "pcie" if "pcie" in row.text("instance").lower() or device.link_domain == 1 else ""
     features = {
-        **conditions(accelerator=device.name, op=op, flag=wired),
-        **(conditions(variant=f"{wired}-{int(ranks)}") if wired else {}),
+        **conditions(accelerator=device.name, op=op),
         **slope("ln_ranks", ranks, 8.0),
     }  # fmt: skip
     base = {"quantity": "collective", "parts": parts, "phase": op, "width": device.family}

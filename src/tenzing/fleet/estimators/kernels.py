@@ -16,6 +16,7 @@ from tenzing.fleet.rows import CONFIGURATION, Row
 from tenzing.fleet.workload import MULTIPLY_ADD
 
 US: Final = 1e6
+LOOP_US: Final = 1.0
 NS_PER_US: Final = 1e3
 PERCENT: Final = 100.0
 GB: Final = 1e9
@@ -38,6 +39,7 @@ _TENSOR_PARALLEL: Final = re.compile(r"TP\s*(\d+)", re.I)
 _CLASSES: Final = (
     ("launch|null|overhead|nrtpy|loop iteration|fixed", "launch", 0.0, 0.0),
     ("pairformer|triang|evoformer", "pair", 0.0, 0.0),
+    ("dma", "copy", 2.0, 0.0),
     ("moe|expert", "moe", 0.0, 0.0),
     ("mamba|scan|ssm", "scan", 0.0, 0.0),
     ("attention|flash|gqa|sdpa|mla", "attention", 0.0, 0.0),
@@ -131,8 +133,10 @@ def _overhead_us(row: Row) -> float:
     found = facts.chip(chip.name)
     text = f"{row.text('kernel')} {row.text('variant')}".lower()
     paths = (("graph|torch|null", "launch.host_ns"), ("dma", "dma.load_fixed_ns"),
-             ("loop|branch", "sync.wait_ns"), ("instruction|vector", "vector.wait_ns"),
+             ("instruction|vector", "vector.wait_ns"),
              ("", "launch.overhead_ns"))  # fmt: skip
+    if "loop" in text:
+        return LOOP_US
     path = next(p for words, p in paths if re.search(words, text))
     return found.number(path) / NS_PER_US if found.known(path) else 1.0
 
@@ -198,6 +202,12 @@ def _scan(dims: dict[str, float], width: float) -> Work:
 
 def _experts(row: Row, dims: dict[str, float], width: float) -> Work:
     tokens = dims.get("batch") or dims.get("B") or dims.get("C") or 1.0
+    lanes = re.search(r"(\d+) lanes", row.text("shape"))
+    if lanes:  # one expert's products over lanes of tokens
+        inner = {k: float(v) for k, v in _PAIR.findall(row.text("kernel"))}
+        hidden, wide = inner.get("H", 4096.0), inner.get("I", 2048.0)
+        return Work("product", 3 * MULTIPLY_ADD * float(lanes.group(1)) * hidden * wide,
+                    3 * hidden * wide * width, 0.0)  # fmt: skip
     found = re.search(r"(\d+)\s*experts", row.text("shape"))
     experts = float(found.group(1)) if found else 256.0
     hidden = dims.get("H", 4096.0)

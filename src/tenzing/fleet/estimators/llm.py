@@ -44,6 +44,8 @@ TOGETHER: Final = (
 )  # prefill a whole batch
 OLD_TABLES: Final = ("sdk-old", "transformers-neuronx", "nxd")
 EXPERTS_SHARE: Final = 0.5  # of products with experts a token did not choose; the rest is fitted
+SCAN_S: Final = 1e-6
+EAGER_S: Final = 1e-3  # a layer of a framework that launches every operation alone
 STATISTICS: Final = ("p50", "mean", "p99")
 
 
@@ -189,6 +191,8 @@ def decode(s: Serving, metric: str = "step") -> Estimate:
     if cores.ranks > 1:
         hops = COLLECTIVES_PER_LAYER * shape.layers * HOP_S * math.log2(cores.ranks)
         parts[f"collectives{s.side}"] = hops
+    if "eager" in s.row.text("framework").lower():
+        parts["eager"] = shape.layers * EAGER_S
     features = {**s.common, **slope("ln_batch", s.slots)}
     return Estimate(metric, "decode_step", parts, features, phase="decode", width=s.framework,
                     assumed=shape.assumed)  # fmt: skip
@@ -206,6 +210,8 @@ def prefill(s: Serving, requests: float, metric: str = "prefill") -> Estimate:
         f"layers{s.side}": shape.layers * LAYER_S,
         f"step{s.side}": STEP_S,
     }
+    if shape.state_space and cores.accelerator.family == "neuron":
+        parts["scan"] = shape.layers * work * SCAN_S  # recurrences run token by token
     if shape.experts and cores.accelerator.family == "neuron":
         # every expert computes every token: what the published mixture prefills look like
         spare = MULTIPLY_ADD * (shape.params - shape.active) * work
@@ -254,7 +260,8 @@ def client_of(s: Serving, step: float, fill: float) -> Client:
         return Client(fill, step, fill + steps * step, 0.0, s.slots)
     if s.load == "open":
         taken = min(s.rate * fill, 0.9)
-        between = step / (1 - taken)
+        crowded = step + (s.slots - 1) * fill / max(s.output, 1.0)
+        between = min(step / (1 - taken), crowded)
         full = fill + steps * between
         busy = min(s.rate * full, float(s.slots))
         return Client(fill / (1 - taken / 2), between, full, 0.0, max(busy, 1.0))
