@@ -39,6 +39,7 @@ PRIORS = {
     "training_step": LOOSE, "forward": (0.5, 0.1), "saturated": LOOSE,
     "generation_audio": LOOSE, "generation_diffusion": LOOSE,
 }  # fmt: skip
+CLASS_GROUPS = 20  # or so many configurations of at least two clusters
 CLASS_CLUSTERS = 4  # clusters that a class needs for a width of its own
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -149,7 +150,12 @@ def widths(residuals: list[Residual]) -> dict[str, dict[str, float]]:
     for quantity, classes in by.items():
         found[quantity] = {}
         for name, members in classes.items():
-            if name and len({r.example.cluster for r in members}) < CLASS_CLUSTERS:
+            seen = {r.example.cluster for r in members}, {r.example.group for r in members}
+            if (
+                name
+                and len(seen[0]) < CLASS_CLUSTERS
+                and not (len(seen[0]) > 1 and len(seen[1]) >= CLASS_GROUPS)
+            ):
                 continue
             votes: dict[tuple[str, str], int] = defaultdict(int)
             for r in members:

@@ -114,8 +114,8 @@ def shape_of(name: str, params_b: float = 0.0, arch: str = "") -> Shape:
 def _configured(name: str) -> Shape | None:
     """From a published config.json among the facts."""
     plain = _plain(name)
-    found = next((m for m in (plain, plain.replace("llama-3-", "llama-3.1-")) if m in
-                  facts.models()), None)  # fmt: skip
+    twin = re.sub(r"llama-3(\.3)?-", "llama-3.1-", plain)  # releases of one shape
+    found = next((m for m in (plain, twin) if m in facts.models()), None)
     if found is None:
         return None
     c = facts.model(found)
