@@ -27,7 +27,9 @@ from tenzing.compiler.passes.linears import (
     ReshapeBeforeLinear,
     SplitLinear,
 )
+from tenzing.compiler.passes.losses import RowLosses
 from tenzing.compiler.passes.norms import RecogniseNorms
+from tenzing.compiler.passes.orientation import TransposesIntoProducts
 from tenzing.compiler.passes.pipeline import Pass, Pipeline, Step
 from tenzing.compiler.passes.preparation import HoistPreparation
 from tenzing.compiler.passes.products import StandardProducts
@@ -73,6 +75,7 @@ __all__ = [
     "RecogniseRotary",
     "ReshapeBeforeLinear",
     "RollRecurrences",
+    "RowLosses",
     "Sharded",
     "ShareKeyHeads",
     "Simplify",
@@ -81,6 +84,7 @@ __all__ = [
     "SplitLinear",
     "StandardProducts",
     "SumsAsMatmul",
+    "TransposesIntoProducts",
     "UseKernels",
     "WeightsForConvolution",
     "WeightsForMatmul",
@@ -101,6 +105,7 @@ RECOGNITION: Final[tuple[Pass, ...]] = (
     *TIDY,
     FoldConvolutionScale(),
     PatchesAsLinear(),
+    RowLosses(),
     DeadCode(),
     RecogniseNorms(),
     DeadCode(),
@@ -140,6 +145,8 @@ def default_pipeline(
     passes: tuple[Pass, ...] = (
         *RECOGNITION,
         *TIDY,
+        TransposesIntoProducts(),
+        DeadCode(),
         PackHeads(),
         Autocast(autocast, autocast_dtype),
         DeadCode(),

@@ -220,7 +220,10 @@ def _join(first: Op, second: Op) -> Op | None:
 
 @dataclass(frozen=True)
 class IotaAsLine(Pass):
-    """Make one line of every iota and repeat it: groups read the line, nobody stores the rest."""
+    """Make one line of an iota, or of a constant with equal rows, and repeat it.
+
+    Groups read the line; nobody stores the rest.
+    """
 
     def apply(self, graph: Graph) -> Graph:
         """See the class."""
@@ -230,7 +233,20 @@ class IotaAsLine(Pass):
         self, builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
     ) -> tuple[Value, ...] | None:
         op = node.op
+        if isinstance(op, Constant):
+            return _equal_rows(builder, op)
         if not isinstance(op, Iota) or node.outputs[0].type.elements == op.shape[op.dim]:
             return None
         line = builder.add(Iota((op.shape[op.dim],), op.dtype, 0))
         return builder.emit(BroadcastInDim(op.shape, (op.dim,)), line)
+
+
+def _equal_rows(builder: GraphBuilder, op: Constant) -> tuple[Value, ...] | None:
+    """A constant whose rows are all the same, as one row repeated."""
+    if op.is_splat or len(op.shape) < 2 or op.shape[-1] == op.array.size:  # noqa: PLR2004 - rows
+        return None
+    row = op.array.reshape(-1, op.shape[-1])[0]
+    if not (op.array == row).all():
+        return None
+    line = builder.add(Constant.of(row))
+    return builder.emit(BroadcastInDim(op.shape, (len(op.shape) - 1,)), line)

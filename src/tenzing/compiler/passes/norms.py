@@ -25,6 +25,7 @@ from tenzing.compiler.ops import (
     Subtract,
 )
 from tenzing.compiler.passes.pipeline import Pass
+from tenzing.compiler.passes.rows import row_source
 
 RMS_VECTORS: Final = 1  # a weight
 LAYER_VECTORS: Final = 2  # a weight and a bias
@@ -69,7 +70,7 @@ def _normalised(
         return None
     sides = [inputs] if isinstance(node.op, Divide) else [inputs, inputs[::-1]]
     for x, scale in sides:
-        row = _source(builder, scale)
+        row = row_source(builder, scale)
         maker = builder.maker(row)
         wanted = Sqrt if isinstance(node.op, Divide) else Rsqrt
         if maker is None or not isinstance(maker.op, wanted):
@@ -86,7 +87,7 @@ def _normalised(
 
 def _mean_square_epsilon(builder: GraphBuilder, value: Value, x: Value) -> float | None:
     """``e`` when the value is ``mean(x * x) + e``."""
-    maker = builder.maker(_source(builder, value))
+    maker = builder.maker(row_source(builder, value))
     if maker is None or not isinstance(maker.op, Add):
         return None
     for mean, constant in (maker.inputs, maker.inputs[::-1]):
@@ -108,10 +109,10 @@ def _is_square(builder: GraphBuilder, value: Value, x: Value) -> bool:
 
 def _mean_of(builder: GraphBuilder, value: Value) -> Value | None:
     """``y`` when the value is the mean of y along its last dim, in any spelling."""
-    maker = builder.maker(_source(builder, value))
+    maker = builder.maker(row_source(builder, value))
     if maker is None or not isinstance(maker.op, Multiply | Divide):
         return None
-    total = builder.maker(_source(builder, maker.inputs[0]))
+    total = builder.maker(row_source(builder, maker.inputs[0]))
     factor = _number(builder, maker.inputs[1])
     if total is None or factor is None or not _sums_last(total):
         return None
@@ -157,7 +158,7 @@ def _softmax(
     """``exp(x - max(x)) / sum(...)``."""
     if not isinstance(node.op, Divide):
         return None
-    power, total = builder.maker(inputs[0]), builder.maker(_source(builder, inputs[1]))
+    power, total = builder.maker(inputs[0]), builder.maker(row_source(builder, inputs[1]))
     if power is None or total is None or not isinstance(power.op, Exponential):
         return None
     if not _sums_last(total) or total.inputs[0] != inputs[0]:
@@ -166,7 +167,7 @@ def _softmax(
     if shifted is None or not isinstance(shifted.op, Subtract):
         return None
     x, top = shifted.inputs
-    highest = builder.maker(_source(builder, top))
+    highest = builder.maker(row_source(builder, top))
     if highest is None or not _sums_last(highest, "maximum") or highest.inputs[0] != x:
         return None
     return builder.emit(Softmax(), x)
@@ -202,28 +203,6 @@ def _last_dim_row(builder: GraphBuilder, value: Value) -> Value | None:
     if ones and source.shape[-1:] == value.shape[-1:] and maker.op.dims[-1] == rank - 1:
         return builder.add(Reshape(value.shape[-1:]), source)
     return None
-
-
-def _source(builder: GraphBuilder, value: Value) -> Value:
-    """What a value of one number per row repeats along the last dim, or holds as [..., 1]."""
-    maker = builder.maker(value)
-    while maker is not None and _keeps_rows(maker):
-        value = maker.inputs[0]
-        maker = builder.maker(value)
-    return value
-
-
-def _keeps_rows(node: Node) -> bool:
-    """A broadcast along the last dim alone, or a reshape that adds or drops a last dim of one."""
-    target = node.outputs[0].shape
-    if isinstance(node.op, BroadcastInDim):
-        source = node.inputs[0].shape
-        dims = tuple(range(len(source)))
-        return node.op.dims == dims and source in (target[:-1], (*target[:-1], 1))
-    if isinstance(node.op, Reshape):
-        source = node.inputs[0].shape
-        return source == (*target, 1) or target == (*source, 1)
-    return False
 
 
 def _number(builder: GraphBuilder, value: Value) -> float | None:

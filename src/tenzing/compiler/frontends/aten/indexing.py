@@ -193,6 +193,9 @@ def _scatter_value(t: Translator, x: Value, dim: int, index: Value, value: Numbe
 
 def _hit(t: Translator, x: Value, dim: int, index: Value) -> Value:
     """True at the places along ``dim`` that an index names: each is compared with each place."""
+    if index.shape[dim] == 1:
+        place = t.emit(ops.Iota(x.shape, index.dtype, dim))
+        return t.emit(ops.Compare("eq"), t.broadcast(index, x.shape), place)
     wide = (*x.shape, index.shape[dim])
     turned = t.reshape(_last(t, index, dim), (*_without(x.shape, dim), 1, index.shape[dim]))
     order = [d for d in range(len(x.shape)) if d != dim] + [dim]
@@ -200,10 +203,7 @@ def _hit(t: Translator, x: Value, dim: int, index: Value) -> Value:
                             index.dtype, len(x.shape) - 1))  # fmt: skip
     named = t.broadcast(turned, place.shape)
     found = t.emit(ops.Compare("eq"), named, place)
-    if index.shape[dim] == 1:
-        found = t.reshape(found, found.shape[:-1])
-    else:
-        found = t.emit(ops.Reduce("or", (len(x.shape),)), found)
+    found = t.emit(ops.Reduce("or", (len(x.shape),)), found)
     return t.transpose(found, [order.index(d) for d in range(len(order))])
 
 

@@ -1,0 +1,31 @@
+"""What several passes ask of values that are one number per row."""
+
+from __future__ import annotations
+
+from tenzing.compiler.graph import GraphBuilder, Node, Value
+from tenzing.compiler.ops import BroadcastInDim, Reshape
+
+
+def row_source(builder: GraphBuilder, value: Value) -> Value:
+    """What a value of one number per row repeats along the last dim, or holds as [..., 1]."""
+    maker = builder.maker(value)
+    while maker is not None and _keeps_rows(maker):
+        value = maker.inputs[0]
+        maker = builder.maker(value)
+    return value
+
+
+def _keeps_rows(node: Node) -> bool:
+    """A broadcast along the last dim alone, or a reshape that adds or drops a last dim of one."""
+    target = node.outputs[0].shape
+    if isinstance(node.op, BroadcastInDim):
+        source = node.inputs[0].shape
+        dims = tuple(range(len(source)))
+        return node.op.dims == dims and source in (target[:-1], (*target[:-1], 1))
+    if isinstance(node.op, Reshape):
+        source = node.inputs[0].shape
+        return source == (*target, 1) or target == (*source, 1)
+    return False
+
+
+__all__ = ["row_source"]
