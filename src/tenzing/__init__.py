@@ -35,7 +35,10 @@ _HOME = {
 }
 
 # What belongs to one framework stands under its name: tenzing.torch.custom_kernel.
-_FRAMEWORKS = {"torch": "tenzing.compiler.frontends.torch_api"}
+_FRAMEWORKS = {
+    "torch": "tenzing.compiler.frontends.torch_api",
+    "jax": "tenzing.compiler.frontends.jax_kernel",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -26,6 +26,7 @@ from tenzing.compiler.frontends.jax_interface import (
     plain_array,
     require_jax,
 )
+from tenzing.compiler.frontends.jax_kernel import compiling
 from tenzing.compiler.frontends.stablehlo import with_weights
 from tenzing.compiler.graph import Graph, Value
 from tenzing.compiler.verify import verify
@@ -35,7 +36,6 @@ EXPORTED: Final = "Exported"
 STAGES: Final = ("Lowered", "Traced")
 JITTED: Final = "PjitFunction"
 FUNCTIONS: Final = (FunctionType, MethodType, BuiltinFunctionType, partial)
-ARRAYS: Final = ("jax", "jaxlib", "numpy")  # packages whose arrays JAX takes
 SYMBOLS: Final = re.compile(r"\W+")
 
 
@@ -56,18 +56,18 @@ def import_function(
     Inputs may be ``jax.ShapeDtypeStruct``: times need no values. Raises UsageError when JAX cannot
     trace the function, UnsupportedOp for an operation without a rule.
     """
+    _check_inputs((*inputs, *(keywords or {}).values()))
     require_jax()
     name = type(function).__name__
     if name == EXPORTED:
         return _read_exported(function)
     if name in STAGES:
         return _read_lowered(function if name == "Lowered" else function.lower())
-    _check_inputs(inputs, keywords or {})
     return _Traced.of(function, inputs, keywords or {}).read()
 
 
-def _check_inputs(inputs: Sequence[Any], keywords: Mapping[str, Any]) -> None:
-    for leaf in require_jax().tree.leaves((tuple(inputs), dict(keywords))):
+def _check_inputs(inputs: Sequence[Any]) -> None:
+    for leaf in inputs:
         root = type(leaf).__module__.partition(".")[0]
         if root in ("torch", "tensorflow"):
             raise UsageError(
@@ -156,7 +156,8 @@ class _Traced:
 
         flat.__name__ = self.name
         try:
-            return jax.jit(flat, keep_unused=True).lower(*map(_shape_of, traced))
+            with compiling():
+                return jax.jit(flat, keep_unused=True).lower(*map(_shape_of, traced))
         except Exception as error:
             numbers = [leaf.traced and isinstance(leaf.content, int) for leaf in self.leaves]
             if any(numbers):  # a static argument: not traced after all

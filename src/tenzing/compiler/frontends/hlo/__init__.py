@@ -3,6 +3,7 @@
 from tenzing.compiler.frontends.hlo import (
     collective,
     control,
+    custom,
     elementwise,
     indexing,
     ordering,
@@ -14,6 +15,6 @@ from tenzing.compiler.frontends.hlo.collective import read_sharded
 from tenzing.compiler.frontends.hlo.reader import RULES, Reader, hlo, read_module, read_parsed
 
 __all__ = [
-    "RULES", "Reader", "collective", "control", "elementwise", "hlo", "indexing", "ordering",
-    "read_module", "read_parsed", "read_sharded", "reduction", "shape", "special",
+    "RULES", "Reader", "collective", "control", "custom", "elementwise", "hlo", "indexing",
+    "ordering", "read_module", "read_parsed", "read_sharded", "reduction", "shape", "special",
 ]  # fmt: skip
