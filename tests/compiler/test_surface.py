@@ -151,9 +151,8 @@ def test_integers_beyond_the_chip_are_refused() -> None:
 def test_what_is_no_module_is_refused() -> None:
     with pytest.raises(UsageError, match=r"can be compiled; got int; allowed: a torch.nn.Mod"):
         tenzing.compile(3, (torch.ones(2),))
-    with pytest.raises(UsageError, match="tensor of torch") as refused:
+    with pytest.raises(UsageError, match="tensor of torch; got Tensor"):
         tenzing.compile(lambda x: x, (torch.ones(2),))
-    assert "forward of a torch.nn.Module" in refused.value.next_step
 
 
 def test_report_and_timeline_speak_of_the_program() -> None:
