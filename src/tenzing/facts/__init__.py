@@ -5,7 +5,7 @@ from tenzing.facts.chip import Chip, all_chips, chip, chips
 from tenzing.facts.fact import Alternative, Fact, Source
 from tenzing.facts.instance import Instance, instance, instances, instances_of
 from tenzing.facts.loader import sources
-from tenzing.facts.model import model, models
+from tenzing.facts.model import knows_model, model, model_entry, models
 from tenzing.facts.price import NoPrice, Price, best_price, no_price, price, prices_of
 from tenzing.facts.render import as_json, render, schema_page
 
@@ -13,6 +13,7 @@ __all__ = [
     "Accelerator", "Alternative", "Chip", "Fact", "Instance", "NoPrice", "Price", "Source",
     "accelerator", "accelerators", "all_chips", "as_json", "best_price", "chip", "chips",
     "instance", "instances",
-    "instances_of", "model", "models", "no_price", "price", "prices_of", "render", "rival_facts",
+    "instances_of", "knows_model", "model", "model_entry", "models", "no_price", "price",
+    "prices_of", "render", "rival_facts",
     "schema_page", "sources",
 ]  # fmt: skip

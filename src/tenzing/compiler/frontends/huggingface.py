@@ -35,7 +35,7 @@ def accepts(model: Any) -> bool:
     path = Path(model)
     if path.is_dir():
         return (path / "config.json").is_file()
-    return path.suffix == ".json" or str(model).lower() in facts.models()
+    return path.suffix == ".json" or facts.knows_model(str(model))
 
 
 def read(model: Any, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> Imported:
