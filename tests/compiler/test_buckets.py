@@ -102,6 +102,14 @@ def test_dispatch_is_to_the_smallest_that_fits(pooled: Any) -> None:
     assert "tenzing buckets" in caught.value.finding.next_step
 
 
+def test_buckets_share_their_weights(pooled: Any) -> None:
+    for size in pooled.programs:
+        pooled(**example(*size))
+    first, *others = (program.weights for program in pooled.programs.values())
+    for weights in others:
+        assert all(weights[name] is array for name, array in first.items())
+
+
 def test_waste_of_a_sample(pooled: Any) -> None:
     waste = pooled.waste([(1, 8), (1, 4), (3, 16)])
     assert waste.waste == pytest.approx(1 - (8 + 4 + 48) / (8 + 8 + 64))

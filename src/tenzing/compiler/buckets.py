@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -14,7 +14,8 @@ from tenzing.compiler import reference
 from tenzing.compiler.artifact import Compiled, compile, split_example
 from tenzing.compiler.comparison import difference, tolerance_of
 from tenzing.compiler.frontends.interface import Interface, check_integers, check_type
-from tenzing.compiler.graph import Array, Value
+from tenzing.compiler.graph import Array, TensorType, Value
+from tenzing.compiler.timing import digest
 from tenzing.compiler.traffic import (
     BATCH,
     LENGTH,
@@ -28,6 +29,7 @@ from tenzing.compiler.traffic import (
 from tenzing.errors import UsageError
 
 NAMED_DIMS: Final = {1: (LENGTH,), 2: (BATCH, LENGTH)}  # of models that take sizes by name
+Prepared = tuple[str, dict[str, TensorType], Mapping[str, Array]]
 Axes = tuple[int | None, ...]  # which dim of the bucket each axis of a tensor follows
 
 
@@ -44,14 +46,29 @@ class Bucketed:
     inputs: tuple[Axes, ...]
     outputs: tuple[Axes, ...]
     pads: Mapping[str, Any]
+    _prepared: list[Prepared] = field(default_factory=list, repr=False)
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         """What the model returns for these inputs; UsageError when they fit no bucket."""
         arrays = self._any.interface.leaves(inputs, keywords)
         size = self.size_of(arrays)
-        compiled = self.programs[self.bucket_for(size)]
+        compiled = self._ready(self.bucket_for(size))
         found = compiled.run_arrays(self.padded(arrays, compiled))
         return compiled.interface.outputs(self.cut(found, size))
+
+    def _ready(self, bucket: Size) -> Compiled:
+        """The program of a bucket, on the prepared weights of another that prepares them alike."""
+        compiled = self.programs[bucket]
+        before = compiled.graph.preparation
+        key = "" if before is None else digest(before)
+        kinds = {value.name: value.type for value in compiled.graph.parameters}
+        for other, names, prepared in self._prepared:
+            if other == key and names == kinds:
+                compiled.weights = prepared
+                return compiled
+        if "weights" not in vars(compiled):
+            self._prepared.append((key, kinds, compiled.weights))
+        return compiled
 
     @cached_property
     def _any(self) -> Compiled:

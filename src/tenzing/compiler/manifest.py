@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tenzing import facts
 from tenzing.compiler.graph import Graph, Value
-from tenzing.compiler.ops.control import KERNELS, KernelCall
+from tenzing.compiler.ops.control import KERNELS
 from tenzing.compiler.timing import GraphTime
 from tenzing.errors import UsageError
 from tenzing.isa import Program, Space
@@ -197,21 +197,6 @@ def memory_map(analysis: Analysis) -> MemoryMap:
     return MemoryMap(tuple(tensors_found), tuple(regions))
 
 
-def called_kernels(graph: Graph) -> tuple[str, ...]:
-    """Names of the user's own kernels that a graph calls, regions included."""
-    names: dict[str, None] = {}
-
-    def look(nodes: Graph) -> None:
-        for node in nodes.nodes:
-            if isinstance(node.op, KernelCall):
-                names[node.op.kernel] = None
-            for region in node.op.regions:
-                look(region)
-
-    look(graph)
-    return tuple(names)
-
-
 def all_values(graph: Graph) -> Iterable[Value]:
     """Every value of a graph and of the graphs inside it."""
     yield from graph.values()
@@ -223,7 +208,6 @@ def all_values(graph: Graph) -> Iterable[Value]:
 __all__ = [
     "CONSTANTS", "EXAMPLE", "FORMAT", "GRAPH", "IMPORTED", "KERNEL_FOLDER", "MEMORY", "WEIGHTS",
     "WEIGHT_PLACES", "Held", "Kernel", "Manifest", "MemoryMap", "Recorded", "Region",
-    "Tensor", "Weights",
-    "all_values", "called_kernels", "facts_digest", "memory_map", "recorded", "sha256",
+    "Tensor", "Weights", "all_values", "facts_digest", "memory_map", "recorded", "sha256",
     "source_of", "tensors",
 ]  # fmt: skip

@@ -27,13 +27,12 @@ from tenzing.compiler.manifest import (
     MemoryMap,
     Weights,
     all_values,
-    called_kernels,
     sha256,
     source_of,
 )
 from tenzing.compiler.nested_interface import NestedInterface
 from tenzing.compiler.nesting import Nest, Nesting, fill, from_json, slots
-from tenzing.compiler.ops.control import KERNELS, register_kernel
+from tenzing.compiler.ops.control import KERNELS, called_kernels, register_kernel
 from tenzing.compiler.parser import parse
 from tenzing.compiler.passes import Step
 from tenzing.compiler.records import build
@@ -110,8 +109,18 @@ def is_saved(path: str | Path) -> bool:
 
 
 def inspect(path: str | Path) -> SavedFile:
-    """A saved program, its checksums verified, nothing run; UsageError says what is wrong."""
-    file = Path(path)
+    """A saved program, all checksums verified, nothing run; UsageError says what is wrong."""
+    saved = _open(Path(path))
+    with _understanding(saved.path):
+        parts = {name: sha256(part) for name, part in saved.members.items() if name != FIRST}
+        if parts != saved.manifest.sha256:
+            raise ValueError("parts that are not those of its manifest")
+        _ = saved.memory, saved.kernel_sources, saved.graph_text, saved.imported_text
+    return saved
+
+
+def _open(file: Path) -> SavedFile:
+    """A file whose checksum is right, its manifest read."""
     members = read_members(file)
     with _understanding(file):
         found = json.loads(bytes(members.get(FIRST, b"")))
@@ -123,12 +132,9 @@ def inspect(path: str | Path) -> SavedFile:
                 next_step="upgrade tenzing, or make the file again with this one",
             )  # fmt: skip
         manifest: Manifest = build(Manifest, found)
-        parts = {name: sha256(content) for name, content in members.items() if name != FIRST}
-        if manifest.format < 1 or parts != manifest.sha256:
+        if manifest.format < 1 or set(manifest.sha256) != set(members) - {FIRST}:
             raise ValueError("parts that are not those of its manifest")
-        saved = SavedFile(file, manifest, members)
-        _ = saved.memory, saved.kernel_sources, saved.graph_text, saved.imported_text
-    return saved
+        return SavedFile(file, manifest, members)
 
 
 def load(
@@ -144,7 +150,7 @@ def load(
     kernels by name, since sources in the file are never run; each must be the very source that was
     saved. Raises UsageError for a file that is damaged, newer, foreign or lacks something.
     """
-    saved = inspect(path)
+    saved = _open(Path(path))  # its checksum covers every part
     note = saved.manifest
     chip = facts.chip(target or note.target).name
     check_modes(numerics or note.numerics, note.autocast, note.autocast_dtype)

@@ -28,7 +28,6 @@ from tenzing.compiler.manifest import (
     Kernel,
     Manifest,
     Weights,
-    called_kernels,
     facts_digest,
     memory_map,
     recorded,
@@ -37,7 +36,7 @@ from tenzing.compiler.manifest import (
     tensors,
 )
 from tenzing.compiler.nesting import Nesting, to_json
-from tenzing.compiler.ops.control import KERNELS
+from tenzing.compiler.ops.control import KERNELS, called_kernels
 from tenzing.compiler.printer import digest, large_constants, to_text
 from tenzing.compiler.timing import summarise
 from tenzing.errors import TenzingError, UsageError

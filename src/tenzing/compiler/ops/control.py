@@ -172,6 +172,21 @@ class KernelCall(Op, name="kernel"):
         )  # fmt: skip
 
 
+def called_kernels(graph: Graph) -> tuple[str, ...]:
+    """Names of the user's own kernels that a graph calls, regions included."""
+    names: dict[str, None] = {}
+
+    def look(nodes: Graph) -> None:
+        for node in nodes.nodes:
+            if isinstance(node.op, KernelCall):
+                names[node.op.kernel] = None
+            for region in node.op.regions:
+                look(region)
+
+    look(graph)
+    return tuple(names)
+
+
 def _arithmetic(region: Graph) -> Work:
     total = Work()
     for node in region.nodes:
