@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -285,3 +287,18 @@ def test_weights_stored_twice_as_inputs_keep_their_defaults() -> None:
     x = small.drawn(2, 6)
     np.testing.assert_allclose(compile(proto, x)(x), small.truth(layer(), {"x": x})[0], atol=1e-5)
     assert numpy_helper.to_array(proto.graph.initializer[1]).shape == (4,)
+
+
+def test_the_example_agrees(tmp_path: Path) -> None:
+    script = Path(__file__).parents[3] / "examples" / "compile_onnx.py"
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "us on trn2, simulated" in done.stdout
+    refused = subprocess.run(
+        [sys.executable, str(script), "nothing.onnx"], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert "cannot be read" in refused.stderr
+    assert "Traceback" not in refused.stderr

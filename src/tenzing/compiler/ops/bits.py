@@ -50,7 +50,7 @@ class BitcastConvert(Op, name="bitcast_convert"):
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         """Exact."""
-        return (np.ascontiguousarray(inputs[0]).view(self.dtype),)
+        return (np.ascontiguousarray(inputs[0]).view(self.dtype).reshape(inputs[0].shape),)
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,7 @@ def _identity(
 
 @onnx("BitCast")
 def _bit_cast(t: Translator, x: Value, *, to: int) -> Item:
-    known = t.known(x)
-    if known is None:
-        raise t.unsupported("the bits of computed numbers in another dtype")
-    return t.constant(known.view(t.dtype(to)))
+    dtype = t.dtype(to)
+    if x.dtype.itemsize == np.dtype(np.int64).itemsize:
+        raise t.unsupported("the bits of 64-bit numbers, of which the chip holds 32", got=x.type)
+    return t.emit(ops.BitcastConvert(dtype), x)
