@@ -36,7 +36,8 @@ USUAL = (0.5, 0.25)
 LOOSE = (1.0, 0.1)
 PRIORS = {
     "prefill": (1.0, 0.25), "collective": (1.0, 0.25), "first_token": LOOSE, "old_latency": LOOSE,
-    "training_step": LOOSE, "forward": (0.5, 0.1), "saturated": LOOSE,
+    "training_step": LOOSE, "output_rate": (0.25, 0.25), "request_rate": (0.25, 0.25),
+    "forward": (0.5, 0.1), "saturated": LOOSE,
     "generation_audio": LOOSE, "generation_diffusion": LOOSE,
 }  # fmt: skip
 CLASS_GROUPS = 20  # or so many configurations of at least two clusters

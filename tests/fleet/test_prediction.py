@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,12 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert cli.main(["predict", str(source), "-o", str(source)]) == 2
     assert cli.main(["score", str(source)]) == 2
     assert "tenzing predict" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_large_file_takes_seconds(tmp_path: Path) -> None:
+    records = [{**LLM, "row_id": str(n), "batch": str(n % 64 + 1)} for n in range(2400)]
+    source = write(tmp_path / "rows.csv", records)
+    start = time.perf_counter()
+    assert fleet.predict_file(source, tmp_path / "out.csv") == (2400, 2400)
+    assert time.perf_counter() - start < 60

@@ -53,6 +53,7 @@ _CLASSES: Final = (
     ("transpose", "elementwise", 2.0, 1.0),
     ("", "elementwise", 2.0, 2.0),
 )  # fmt: skip
+TYPICAL_SHARE: Final = 20.0  # percent; the fit moves it by class of kernel
 _ENGINES: Final = ("scalar_active_pct", "vector_active_pct", "gpsimd_active_pct")
 
 
@@ -258,7 +259,18 @@ def estimates(row: Row, solve: Solve) -> list[Estimate]:
     quantity = _quantity(row, kind, device.family)
     base = Estimate("latency_us", quantity, parts, features, US, phase=row.text("category"),
                     width=kind)  # fmt: skip
-    return [*_rates(base, work, cores), *_latencies(base)]
+    return [*_rates(base, work, cores), *_latencies(base), *_counters(base, work)]
+
+
+def _counters(base: Estimate, work: Work) -> list[Estimate]:
+    """Device counters: bytes and FLOPs as counted, engines' shares by class of kernel."""
+    counted = {"hbm_read_bytes": work.read, "hbm_write_bytes": work.written,
+               "hardware_flops": work.flops, **dict.fromkeys(_ENGINES, TYPICAL_SHARE)}  # fmt: skip
+    kept = {k: v for k, v in base.features.items() if k.startswith(("kernel=", "variant="))}
+    return [
+        Estimate(metric, f"counter_{metric}", {"count": value}, kept, phase=base.phase)
+        for metric, value in counted.items() if value
+    ]  # fmt: skip
 
 
 def _variant(row: Row) -> str:

@@ -32,13 +32,15 @@ GENERATIVE: Final = ("diffusion", "video-diffusion", "audio-generation", "video"
 CHANNEL_BYTES: Final = 2.0
 ACTIVATIONS_PER_LAYER: Final = 12  # reads and writes of a token's features in a layer
 EXPERTS: Final = 8.0
+USUAL_FRAMES: Final = 25.0
+VAE_PER_PIXEL: Final = 2e6  # multiply-adds of a decoded pixel, as of image decoders
 PAIR_WIDTH: Final = 128.0
 RECYCLES: Final = 10.0
 SECONDS_PER_CLIP: Final = 30.0
 VAE_BYTES: Final = 4.0
 _PIXELS: Final = re.compile(r"(\d{2,5})\s*[x×]\s*(\d{2,5})")
 _FRAMES: Final = re.compile(r"(\d+)[- ]frames?")
-_TOKENS: Final = re.compile(r"([\d.]+)\s*(k?)\s*tokens", re.I)
+_TOKENS: Final = re.compile(r"([\d.]+)\s*(k?)\s*(?:\w+ )?tok", re.I)
 _AUDIO: Final = re.compile(r"([\d.]+)\s*s audio")
 _TO: Final = re.compile(r"->\s*(\d+)")
 _HEIGHT: Final = re.compile(r"(\d{3,4})p")
@@ -127,6 +129,8 @@ def work_of(row: Row, shape: Shape) -> Pass:
     text = f"{row.text('resolution')} {row.text('run_mode')}"
     if shape.get("gmacs"):
         return _convolutional(row, shape, text)
+    if shape.kind == "video" and "vae" in row.text("model").lower():
+        return _video_decoder(shape, text)
     tokens = _tokens(row, shape, text)
     if shape.kind == "protein":
         return _pairs(shape, tokens)
@@ -172,6 +176,14 @@ def _convolutional(row: Row, shape: Shape, text: str) -> Pass:
     nbytes = scale * shape.layers * CHANNEL_BYTES * base * 16
     return Pass(flops, nbytes, shape.params * BF16_BYTES, shape.layers, passes, extra, 0.0,
                 0.0 if _generative(row) else pixels)  # fmt: skip
+
+
+def _video_decoder(shape: Shape, text: str) -> Pass:
+    """A video's autoencoder: convolutions over every pixel of every frame."""
+    frames = _FRAMES.search(text)
+    pixels = _pixels(text) or float(shape.get("resolution", 480)) ** 2 * 16 / 9
+    pixels *= float(frames.group(1)) if frames else USUAL_FRAMES
+    return Pass(MULTIPLY_ADD * VAE_PER_PIXEL * pixels, pixels * 64 * CHANNEL_BYTES, 0.0, 40.0, 1.0)
 
 
 def _experts(row: Row) -> float:
@@ -234,7 +246,7 @@ def _tokens(row: Row, shape: Shape, text: str) -> float:
     if shape.kind == "video":
         pixels, frames = _pixels(text), _FRAMES.search(text)
         if pixels:
-            count = float(frames.group(1)) if frames else 25.0
+            count = float(frames.group(1)) if frames else USUAL_FRAMES
             spatial, temporal = shape.get("spatial", 16), shape.get("temporal", 4)
             return pixels / float(spatial) ** 2 * float(math.ceil((count - 1) / temporal) + 1)
     if shape.kind == "speech" and shape.get("decoder_layers"):
