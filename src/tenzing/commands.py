@@ -135,6 +135,10 @@ def compile(
     **options: Any,
 ) -> compiler.Compiled:
     """As :func:`tenzing.compiler.compile`, which lists the options, with reports."""
+    if isinstance(module, str | Path) and compiler.is_saved(module):
+        raise UsageError(
+            f"{module} is a compiled program already", next_step="tenzing.load runs it"
+        )
     compiled = compiler.compile(module, example_inputs, example_keywords, **options)
     compiled.reporter = _report
     return compiled

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tenzing
 from tenzing import compiler
 from tenzing.compiler import Compiled, container, ops, saved
 from tenzing.compiler.frontends.interface import ArrayInterface, Imported
@@ -312,6 +313,12 @@ def test_inputs_are_checked_as_when_compiled(whole: Path) -> None:
         loaded()
     with pytest.raises(UsageError, match="no framework to compare with"):
         loaded.compare(np.ones((4, 8), np.float32))
+
+
+def test_a_program_is_not_compiled_again(whole: Path) -> None:
+    with pytest.raises(UsageError, match="is a compiled program already") as caught:
+        tenzing.compile(str(whole))
+    assert "tenzing.load" in caught.value.finding.next_step
 
 
 def test_unknown_words_are_refused(tmp_path: Path, whole: Path) -> None:
