@@ -93,6 +93,21 @@ def test_recognised_with_batch_and_heads_in_one_dim(golden: Any) -> None:
     golden(to_text(final))
 
 
+def test_a_mask_of_keys_is_not_repeated_for_heads_and_queries() -> None:
+    builder = GraphBuilder("keys")
+    q, k, v = (builder.input(n, (BATCH, HEADS, LENGTH, WIDTH), F32) for n in "qkv")
+    seen = builder.input("seen", (BATCH, LENGTH), np.dtype(np.bool_))
+    scores = builder.add(ops.DotGeneral(((0, 1), (0, 1)), ((3,), (3,))), q, k)
+    wide = builder.add(ops.BroadcastInDim(scores.shape, (0, 3)), seen)
+    hidden = splat(builder, scores, -1e30)
+    weights = builder.add(ops.Softmax(), builder.add(ops.Select(), wide, scores, hidden))
+    graph = builder.build([builder.add(ops.DotGeneral(((0, 1), (0, 1)), ((3,), (2,))), weights, v)])
+    final = after(graph, RecogniseAttention())
+    same_values(graph, final)
+    (attention,) = (n for n in final.nodes if isinstance(n.op, ops.Attention))
+    assert attention.inputs[3].shape == (BATCH, 1, 1, LENGTH)
+
+
 def test_probabilities_that_others_read_stay() -> None:
     names = after(written_out(watched=True), RecogniseAttention()).count()
     assert "attention" not in names

@@ -12,6 +12,7 @@ from tenzing.compiler import ops
 from tenzing.compiler.graph import BF16, F32, Graph, GraphBuilder, Value
 from tenzing.compiler.passes import (
     AddResiduals,
+    BiasBeforeReshape,
     DeadCode,
     GateProducts,
     MatmulEpilogue,
@@ -122,6 +123,52 @@ def test_one_plus_weight_and_bias_join_their_norms(golden: Callable[[str], None]
     scaled = b.add(ops.Multiply(), rows[1], spelled_norm(b, x, centred=True))
     layer = b.add(ops.Add(), scaled, rows[2])
     golden(to_text(applied(b.build([rms, layer]), RecogniseNorms())))
+
+
+@pytest.mark.parametrize("epsilon_of", ["x", "other"])
+def test_a_layer_norm_as_scale_and_shift(epsilon_of: str) -> None:
+    b, x = start()
+    weight, bias = b.parameter("weight", (8,), F32), b.parameter("bias", (8,), F32)
+    other = b.input("other", x.shape, F32)
+    gamma, beta = (b.add(ops.BroadcastInDim(x.shape, (2,)), v) for v in (weight, bias))
+    middle = mean(b, x)
+    source = x if epsilon_of == "x" else other
+    centred = b.add(ops.Subtract(), source, along_rows(b, mean(b, source), x, False))
+    spread = mean(b, b.add(ops.Multiply(), centred, centred))
+    safe = b.add(ops.Add(), spread, splat(b, EPSILON, spread))
+    root = along_rows(b, b.add(ops.Rsqrt(), safe), x, False)
+    scale = b.add(ops.Multiply(), root, gamma)
+    lowered = along_rows(b, b.add(ops.Negate(), middle), x, False)
+    shift = b.add(ops.Add(), b.add(ops.Multiply(), lowered, scale), beta)
+    graph = b.build([b.add(ops.Add(), b.add(ops.Multiply(), x, scale), shift)])
+    final = applied(graph, RecogniseNorms())
+    if epsilon_of == "other":
+        assert "layer_norm" not in kinds(final)
+        return
+    assert kinds(final) == ["layer_norm"]
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(v.shape).astype(np.float32) for v in graph.inputs]
+    weights = {n: rng.standard_normal(8).astype(np.float32) for n in ("weight", "bias")}
+    expected, got = (run(g, arrays, weights)[0] for g in (graph, final))
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_a_bias_of_heads_joins_the_product() -> None:
+    b = GraphBuilder("heads")
+    x = b.input("x", (2, 3, 8), F32)
+    weight, bias = b.parameter("weight", (8, 8), F32), b.parameter("bias", (2, 4), F32)
+    made = b.add(ops.Linear("kn"), x, weight)
+    heads = b.add(ops.Reshape((2, 3, 2, 4)), made)
+    wide = b.add(ops.BroadcastInDim(heads.shape, (2, 3)), bias)
+    graph = b.build([b.add(ops.Add(), wide, heads)])
+    final = applied(graph, BiasBeforeReshape(), MatmulEpilogue())
+    assert "add" not in kinds(final)
+    rng = np.random.default_rng(0)
+    given = rng.standard_normal((2, 3, 8)).astype(np.float32)
+    weights = {p.name: rng.standard_normal(p.shape).astype(np.float32) for p in graph.parameters}
+    np.testing.assert_allclose(
+        run(final, [given], weights)[0], run(graph, [given], weights)[0], atol=1e-5
+    )
 
 
 def test_a_norm_in_float32_of_bf16_rows_needs_no_converts() -> None:

@@ -81,6 +81,18 @@ def test_moves_that_cancel_disappear() -> None:
     assert kinds(builder.build([out]), Simplify()) == ["negate"]
 
 
+@pytest.mark.parametrize(("op", "neutral"), [(ops.And(), True), (ops.Or(), False)])
+def test_truths_that_decide_nothing_disappear(op: ops.Elementwise, neutral: bool) -> None:
+    for dtype, left in ((np.dtype(np.bool_), ["not"]), (np.dtype(np.int32), None)):
+        builder = GraphBuilder("truths")
+        x = builder.input("x", (4,), dtype)
+        for number in (neutral, not neutral):
+            constant = builder.add(ops.Constant.splat(number, x.shape, dtype))
+            out = builder.add(ops.Not(), builder.add(op, constant, x))
+            found = kinds(builder.build([out]), Simplify())
+            assert (found == left) == (number == neutral and left is not None)
+
+
 def test_integers_become_32_bits_and_results_keep_their_type() -> None:
     builder = GraphBuilder("g")
     i = builder.input("i", (3,), np.int64)

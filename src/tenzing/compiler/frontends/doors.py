@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tenzing.compiler.frontends import huggingface, jax, onnx, stablehlo, torch
+from tenzing.compiler.frontends import huggingface, jax, onnx, stablehlo, tensorflow, torch
 from tenzing.compiler.frontends.interface import Imported
 from tenzing.errors import UsageError
 
@@ -36,6 +36,11 @@ DOORS: Final = (
         "a function of JAX arrays: plain, jitted, lowered or exported",
         jax.accepts,
         jax.import_function,
+    ),
+    Door(
+        "a Keras model, tf.function or SavedModel folder",
+        tensorflow.accepts,
+        tensorflow.import_model,
     ),
     Door(
         "a Hugging Face folder, a config.json or the name of a known model",

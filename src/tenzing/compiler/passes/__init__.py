@@ -17,12 +17,14 @@ from tenzing.compiler.passes.cleanup import (
     Simplify,
 )
 from tenzing.compiler.passes.epilogue import MatmulEpilogue, RecogniseLinear
+from tenzing.compiler.passes.expansions import RecogniseErf
 from tenzing.compiler.passes.experts import RecogniseExperts, SortByExpert
 from tenzing.compiler.passes.fusion import FuseRows
 from tenzing.compiler.passes.layout import PackHeads, SumsAsMatmul, WeightsForMatmul
 from tenzing.compiler.passes.legalise import NarrowNumbers
 from tenzing.compiler.passes.linears import (
     AddResiduals,
+    BiasBeforeReshape,
     GateProducts,
     ReshapeBeforeLinear,
     SplitLinear,
@@ -49,6 +51,7 @@ __all__ = [
     "AUTOCAST",
     "AUTOCAST_DTYPES",
     "Autocast",
+    "BiasBeforeReshape",
     "CommonSubexpressions",
     "CompileRegions",
     "DeadCode",
@@ -69,6 +72,7 @@ __all__ = [
     "Pipeline",
     "RecogniseActivations",
     "RecogniseAttention",
+    "RecogniseErf",
     "RecogniseExperts",
     "RecogniseLinear",
     "RecogniseNorms",
@@ -103,6 +107,8 @@ RECOGNITION: Final[tuple[Pass, ...]] = (
     RollRecurrences(),
     JoinIterations(),
     *TIDY,
+    RecogniseErf(),
+    DeadCode(),
     FoldConvolutionScale(),
     PatchesAsLinear(),
     RowLosses(),
@@ -115,6 +121,7 @@ RECOGNITION: Final[tuple[Pass, ...]] = (
     RecogniseExperts(),
     DeadCode(),
     RecogniseLinear(),
+    BiasBeforeReshape(),
     DeadCode(),
     RecogniseAttention(),
     Simplify(),

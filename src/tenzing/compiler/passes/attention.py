@@ -303,6 +303,7 @@ def _small_mask(builder: GraphBuilder, mask: Value, lead: Shape) -> Value:
             if not is_float(source.dtype):
                 break
         elif node.op.dims != tuple(range(first, len(mask.shape))):
+            mask = _unrepeated(builder, mask, node)
             break
         mask, node = source, builder.maker(source)
         if first:
@@ -312,6 +313,15 @@ def _small_mask(builder: GraphBuilder, mask: Value, lead: Shape) -> Value:
         full = lead if batch == math.prod(lead) else (1, batch)  # one per head, or for all
         return _shaped(builder, mask, (*full, *_tail(mask.shape)))
     return mask
+
+
+def _unrepeated(builder: GraphBuilder, mask: Value, node: Node) -> Value:
+    """What a broadcast to rank 4 repeats, with dims of one where it repeats it."""
+    if len(mask.shape) != MASK_RANK or not isinstance(node.op, BroadcastInDim):
+        return mask
+    (source,) = node.inputs
+    sizes = dict(zip(node.op.dims, source.shape, strict=True))
+    return _shaped(builder, source, tuple(sizes.get(d, 1) for d in range(MASK_RANK)))
 
 
 def _tail(shape: Shape) -> Shape:

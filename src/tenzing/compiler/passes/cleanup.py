@@ -10,6 +10,7 @@ from typing import Final
 from tenzing.compiler.graph import Graph, GraphBuilder, Node, Op, Value, rewrite
 from tenzing.compiler.ops import (
     Add,
+    And,
     BroadcastInDim,
     CollectiveOp,
     Concatenate,
@@ -22,6 +23,7 @@ from tenzing.compiler.ops import (
     Maximum,
     Minimum,
     Multiply,
+    Or,
     Reshape,
     Slice,
     Subtract,
@@ -32,7 +34,8 @@ from tenzing.compiler.passes.pipeline import Pass
 NEUTRAL: Final[Mapping[type[Op], float]] = {
     Add: 0.0, Subtract: 0.0, Multiply: 1.0, Divide: 1.0, Maximum: -math.inf, Minimum: math.inf,
 }  # fmt: skip
-EITHER_SIDE: Final = (Add, Multiply, Maximum, Minimum)
+OF_TRUTHS: Final[Mapping[type[Op], float]] = {And: 1.0, Or: 0.0}  # of booleans, not of bits
+EITHER_SIDE: Final = (Add, Multiply, Maximum, Minimum, And, Or)
 FOLD_LIMIT_ELEMENTS: Final = 65536  # larger results stay computed: a program should not carry them
 
 
@@ -194,13 +197,14 @@ def _unchanged(builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]) -> 
     """The input that an operation returns as it is; None when it does something."""
     if len(inputs) == 1:
         return inputs[0] if _is_identity(node.op, inputs[0], node.outputs[0]) else None
-    neutral = NEUTRAL.get(type(node.op))
+    logical = inputs[0].dtype.kind == "b"
+    neutral = (OF_TRUTHS if logical else NEUTRAL).get(type(node.op))
     if neutral is None or len(inputs) != 2:  # noqa: PLR2004 - a pair
         return None
     pairs = [inputs, inputs[::-1]] if isinstance(node.op, EITHER_SIDE) else [inputs]
     for value, other in pairs:
         maker = builder.maker(other)
-        if maker is None or not isinstance(maker.op, Constant) or other.dtype.kind == "b":
+        if maker is None or not isinstance(maker.op, Constant):
             continue
         if maker.op.is_splat and maker.op.number == neutral:
             return value

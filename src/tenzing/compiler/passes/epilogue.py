@@ -16,6 +16,7 @@ from tenzing.compiler.ops import (
     ExpertLinear,
     GatedLinear,
     Linear,
+    Reshape,
     Transpose,
 )
 from tenzing.compiler.passes.pipeline import Pass
@@ -37,7 +38,10 @@ class RecogniseLinear(Pass):
 
     def apply(self, graph: Graph) -> Graph:
         """See the class."""
-        parameters = set(graph.parameters)
+        weights = set(graph.parameters)
+        for node in graph.nodes:
+            if isinstance(node.op, Reshape) and node.inputs[0] in weights:
+                weights.add(node.output)  # cut or joined heads, when weights are loaded
 
         def rule(
             builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
@@ -53,7 +57,7 @@ class RecogniseLinear(Pass):
             maker = builder.maker(weight)
             if maker is not None and maker.op == Transpose((1, 0)):
                 weight, rows = maker.inputs[0], not rows
-            if weight not in parameters:
+            if node.inputs[1] not in weights:
                 return None
             layout = "kn" if rows else "nk"
             return builder.emit(Linear(layout, "", op.out_dtype), x, weight)

@@ -50,6 +50,62 @@ class ReshapeBeforeLinear(Pass):
 
 
 @dataclass(frozen=True)
+class BiasBeforeReshape(Pass):
+    """A bias of each head and width that follows ``[..., heads, width]`` joins the columns first.
+
+    There it can become part of the product that makes them.
+    """
+
+    requires = frozenset({"live"})
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+        private = graph.private()
+
+        def rule(
+            builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+        ) -> tuple[Value, ...] | None:
+            if not isinstance(node.op, Add):
+                return None
+            pairs = zip(node.inputs, inputs, inputs[::-1], strict=True)
+            for old, value, other in pairs:
+                columns = _cut_columns(builder, value) if old in private else None
+                bias = None if columns is None else _bias_of(builder, other, columns)
+                if columns is not None and bias is not None:
+                    dims = (len(columns.shape) - 1,)
+                    wide = builder.add(BroadcastInDim(columns.shape, dims), bias)
+                    total = builder.add(Add(), columns, wide)
+                    return builder.emit(Reshape(value.shape), total)
+            return None
+
+        return rewrite(graph, rule)
+
+
+def _cut_columns(builder: GraphBuilder, value: Value) -> Value | None:
+    """``[..., N]`` when the value is that with its last dim cut in several."""
+    maker = builder.maker(value)
+    if maker is None or not isinstance(maker.op, Reshape):
+        return None
+    source = maker.inputs[0]
+    lead = len(source.shape) - 1
+    cut = lead >= 0 and len(value.shape) > lead + 1 and source.shape[:-1] == value.shape[:lead]
+    return source if cut else None
+
+
+def _bias_of(builder: GraphBuilder, value: Value, columns: Value) -> Value | None:
+    """The ``[N]`` row that the value repeats over all rows of ``columns``."""
+    maker = builder.maker(value)
+    lead = len(columns.shape) - 1
+    if maker is None or not isinstance(maker.op, BroadcastInDim):
+        return None
+    source = maker.inputs[0]
+    whole = source.shape == value.shape[lead:]
+    if not whole or maker.op.dims != tuple(range(lead, len(value.shape))):
+        return None
+    return builder.add(Reshape(columns.shape[-1:]), source)
+
+
+@dataclass(frozen=True)
 class SplitLinear(Pass):
     """A linear of which only column ranges are read becomes one linear for each range.
 

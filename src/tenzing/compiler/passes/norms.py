@@ -15,6 +15,7 @@ from tenzing.compiler.ops import (
     Exponential,
     LayerNorm,
     Multiply,
+    Negate,
     Power,
     Reduce,
     Reshape,
@@ -50,6 +51,7 @@ class RecogniseNorms(Pass):
             builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
         ) -> tuple[Value, ...] | None:
             found = _normalised(builder, node, inputs) or _softmax(builder, node, inputs)
+            found = found or _scaled_and_shifted(builder, node, inputs)
             if isinstance(node.op, Convert) and node.inputs[0] in private:
                 return _narrow(builder, node.op, inputs[0])
             if found is not None or len(inputs) != 2:  # noqa: PLR2004 - a pair
@@ -82,6 +84,75 @@ def _normalised(
         if centred is not None:
             return builder.emit(LayerNorm(epsilon), centred)
         return builder.emit(RmsNorm(epsilon), x)
+    return None
+
+
+def _scaled_and_shifted(
+    builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+) -> tuple[Value, ...] | None:
+    """Keras's layer norm: ``x * s + (b - mean(x) * s)``, ``s`` being ``rsqrt(var(x) + e) * w``."""
+    if not isinstance(node.op, Add) or not is_float(inputs[0].dtype):
+        return None
+    for product, shift in (inputs, inputs[::-1]):
+        maker = builder.maker(product)
+        if maker is None or not isinstance(maker.op, Multiply):
+            continue
+        for x, scale in (maker.inputs, maker.inputs[::-1]):
+            bias = _shift(builder, shift, x, scale)
+            weighted = None if bias is None else _weighted_deviation(builder, scale, x)
+            if bias is not None and weighted is not None:
+                epsilon, weight = weighted
+                return builder.emit(LayerNorm(epsilon), x, weight, bias)
+    return None
+
+
+def _shift(builder: GraphBuilder, value: Value, x: Value, scale: Value) -> Value | None:
+    """The row ``b`` when the value is ``b - mean(x) * scale``."""
+    maker = builder.maker(value)
+    if maker is None or not isinstance(maker.op, Add):
+        return None
+    for product, row in (maker.inputs, maker.inputs[::-1]):
+        factors = builder.maker(product)
+        if factors is None or not isinstance(factors.op, Multiply) or scale not in factors.inputs:
+            continue
+        mean = factors.inputs[0] if factors.inputs[1] == scale else factors.inputs[1]
+        negated = builder.maker(row_source(builder, mean))
+        if negated is None or not isinstance(negated.op, Negate):
+            continue
+        if _mean_of(builder, negated.inputs[0]) == x:
+            return _last_dim_row(builder, row)
+    return None
+
+
+def _weighted_deviation(
+    builder: GraphBuilder, scale: Value, x: Value
+) -> tuple[float, Value] | None:
+    """``e`` and the row ``w`` when the value is ``rsqrt(mean((x - mean(x)) ** 2) + e) * w``."""
+    maker = builder.maker(scale)
+    if maker is None or not isinstance(maker.op, Multiply):
+        return None
+    for deviation, weight in (maker.inputs, maker.inputs[::-1]):
+        root = builder.maker(row_source(builder, deviation))
+        if root is None or not isinstance(root.op, Rsqrt):
+            continue
+        centred = _squared(builder, root.inputs[0])
+        if centred is None or _uncentred(builder, centred) != x:
+            continue
+        epsilon = _mean_square_epsilon(builder, root.inputs[0], centred)
+        row = _last_dim_row(builder, weight)
+        if epsilon is not None and row is not None:
+            return epsilon, row
+    return None
+
+
+def _squared(builder: GraphBuilder, value: Value) -> Value | None:
+    """``y`` when the value is ``mean(y * y)`` plus something."""
+    maker = builder.maker(row_source(builder, value))
+    for mean in maker.inputs if maker is not None and isinstance(maker.op, Add) else ():
+        square = _mean_of(builder, mean)
+        product = builder.maker(square) if square is not None else None
+        if product is not None and isinstance(product.op, Multiply):
+            return product.inputs[0]
     return None
 
 

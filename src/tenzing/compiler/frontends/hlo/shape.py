@@ -57,6 +57,11 @@ def _slice(reader: Reader, operation: Operation, x: Value) -> Value:
     return reader.add(ops.Slice(*bounds), x)
 
 
+@hlo("stablehlo.set_dimension_size")
+def _set_dimension_size(reader: Reader, operation: Operation, x: Value, size: Value) -> Value:
+    raise reader.unsupported(operation, "a size that depends on values")
+
+
 @hlo("stablehlo.pad")
 def _pad(reader: Reader, operation: Operation, x: Value, fill: Value) -> Value:
     low, high = (operation.integers(f"edge_padding_{side}") for side in ("low", "high"))
