@@ -26,6 +26,13 @@ _MULTI_HEAD: Final = re.compile(
     r"opt-|gpt-?[2j]|gpt-neo|pythia|bloom|llama-?2-(7|13)b|phi-?[123]|mpt|codegen|baichuan|t5|"
     r"persimmon|stablelm|olmo-?(1|2|7)|idefics|llava|ctrl|biogpt|git-|xglm|qwen1?-?(1\.5)?-|yue"
 )
+# Weight matrices of a feed-forward layer by model_type: three where it is gated. Other types are
+# counted from the catalogue or from the stated size.
+_MATRICES: Final = {
+    **dict.fromkeys(("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma",
+                     "gemma2", "gemma3", "gemma3_text", "phi3", "gpt_oss", "olmo2"), 3),
+    **dict.fromkeys(("opt", "gpt_neox"), 2),
+}  # fmt: skip
 _STATE_SPACE: Final = re.compile(
     r"mamba|falcon-?h1|jamba|zamba|lfm|bamba|rwkv|recurrent|hyena|evo-?2|nemotron-h|granite-4|"
     r"qwen3-?next|kimi-linear"
@@ -115,22 +122,23 @@ def _configured(name: str) -> Shape | None:
     """From a published config.json among the facts."""
     plain = _plain(name)
     twin = re.sub(r"llama-3(\.3)?-", "llama-3.1-", plain)  # releases of one shape
-    found = next((m for m in (plain, twin) if m in facts.models()), None)
+    found = next((m for m in (name.lower(), plain, twin) if facts.knows_model(m)), None)
     if found is None:
         return None
     c = facts.model(found)
-    if not {"num_hidden_layers", "hidden_size", "num_attention_heads"} <= set(c):
+    matrices = _MATRICES.get(str(c.get("model_type")), 0)
+    if not matrices or not {"num_hidden_layers", "hidden_size", "num_attention_heads"} <= set(c):
         return None
     layers, hidden = int(c["num_hidden_layers"]), int(c["hidden_size"])
     heads = int(c["num_attention_heads"])
     kv = int(c.get("num_key_value_heads") or heads)
     dim = int(c.get("head_dim") or hidden // heads)
-    ffn = int(c.get("intermediate_size") or 4 * hidden)
+    ffn = int(c.get("intermediate_size") or c.get("ffn_dim") or 4 * hidden)
     experts = int(c.get("num_local_experts") or c.get("num_experts") or 0)
     top_k = int(c.get("num_experts_per_tok") or 0)
     expert_ffn = int(c.get("moe_intermediate_size") or ffn)
     attention = hidden * dim * (2 * heads + 2 * kv)
-    gates = 3 * hidden * (expert_ffn if experts else ffn)
+    gates = matrices * hidden * (expert_ffn if experts else ffn)
     vocab = int(c.get("vocab_size") or 32000)
     embeddings = vocab * hidden * (1 if c.get("tie_word_embeddings") else 2)
     total = layers * (attention + gates * max(experts, 1)) + embeddings
@@ -173,7 +181,8 @@ def _frozen(value: Any) -> Any:
 
 def size_in_name(name: str) -> float:
     """Parameters that a name states (``7B``, ``350M``), 0 when it states none."""
-    plain = re.sub(r"(?<=\d)_(?=\d)", ".", name.lower())
+    plain = re.sub(r"(?<=\d)[_b](?=\d)", ".", name.lower())  # 1_6b is 1.6b, 1b7 is 1.7b
+    plain = re.sub(r"(\d\.\d)$", r"\1b", plain) if "bloom" in plain else plain
     sizes = [float(n) * (GIGA if unit == "b" else MEGA) for n, unit in _SIZE.findall(plain)]
     return max(sizes, default=0.0)
 
