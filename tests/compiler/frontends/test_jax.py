@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -189,6 +191,11 @@ def test_a_transformer_reaches_attention_and_linears(numerics: str) -> None:
     checked(compiled, tokens)
 
 
+def test_a_transformer_as_text(golden: Any) -> None:
+    params, tokens = small_transformer(), np.arange(10, dtype=np.int32).reshape(2, 5)
+    golden(tenzing.compile(partial(transformer, params), (tokens,)).text())
+
+
 @both
 def test_a_scan_over_stacked_layers(numerics: str) -> None:
     stacked = jnp.asarray(normal(3, 6, 6))
@@ -212,8 +219,37 @@ def test_flax_modules() -> None:
     net = Net()
     variables = net.init(jax.random.key(0), X)
     compiled = tenzing.compile(partial(net.apply, variables), (X,), numerics="graph")
-    assert compiled.graph.count()["linear"] == 2
+    assert compiled.graph.count() == {"linear": 2, "fused": 1}
+    assert "layer_norm" in compiled.text()
     checked(compiled, X)
+
+
+KERAS = """
+import os
+os.environ["KERAS_BACKEND"] = "jax"
+from functools import partial
+import keras, numpy as np, tenzing
+layers = keras.layers
+model = keras.Sequential([
+    layers.Input((8, 8, 3)), layers.Conv2D(4, 3, padding="same", activation="relu"),
+    layers.BatchNormalization(), layers.MaxPooling2D(), layers.Flatten(),
+    layers.Dense(5, activation="softmax"),
+])
+held = [[v.value for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables)]
+x = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype("f")
+for numerics in ("graph", "instruction"):
+    compiled = tenzing.compile(partial(model.stateless_call, *held), (x,), numerics=numerics)
+    assert compiled.compare(x).agrees, compiled.compare(x)
+"""
+
+
+@pytest.mark.slow
+def test_keras_on_jax() -> None:
+    pytest.importorskip("keras")
+    done = subprocess.run(
+        [sys.executable, "-c", KERAS], capture_output=True, text=True, check=False, timeout=300
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("numerics", ["graph"])

@@ -9,7 +9,6 @@ from tenzing.compiler.ops import (
     EPILOGUES,
     Add,
     Attention,
-    BroadcastInDim,
     Convert,
     DotGeneral,
     ExpertBlocks,
@@ -20,6 +19,7 @@ from tenzing.compiler.ops import (
     Transpose,
 )
 from tenzing.compiler.passes.pipeline import Pass
+from tenzing.compiler.passes.rows import last_dim_row
 
 MATRIX_RANK = 2
 ROUNDING = (
@@ -121,16 +121,7 @@ def _with_bias(
         return None
     if linear.op.parts(linear.inputs).bias is not None:
         return None
-    row = _row(builder, others[0])
+    row = last_dim_row(builder, others[0])
     if row is None or row.shape != others[0].shape[-1:]:
         return None
     return builder.emit(linear.op, *linear.inputs, row)
-
-
-def _row(builder: GraphBuilder, value: Value) -> Value | None:
-    node = builder.maker(value)
-    if node is None or not isinstance(node.op, BroadcastInDim):
-        return None
-    source = node.inputs[0]
-    on_last = node.op.dims == (len(value.shape) - 1,)
-    return source if on_last else None

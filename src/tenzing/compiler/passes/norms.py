@@ -14,6 +14,7 @@ from tenzing.compiler.ops import (
     Divide,
     Exponential,
     LayerNorm,
+    Maximum,
     Multiply,
     Negate,
     Power,
@@ -26,7 +27,7 @@ from tenzing.compiler.ops import (
     Subtract,
 )
 from tenzing.compiler.passes.pipeline import Pass
-from tenzing.compiler.passes.rows import row_source
+from tenzing.compiler.passes.rows import last_dim_row, row_source
 
 RMS_VECTORS: Final = 1  # a weight
 LAYER_VECTORS: Final = 2  # a weight and a bias
@@ -72,9 +73,9 @@ def _normalised(
         return None
     sides = [inputs] if isinstance(node.op, Divide) else [inputs, inputs[::-1]]
     for x, scale in sides:
-        row = row_source(builder, scale)
-        maker = builder.maker(row)
         wanted = Sqrt if isinstance(node.op, Divide) else Rsqrt
+        scale, weight = _weighted(builder, scale) if wanted is Rsqrt else (scale, ())
+        maker = builder.maker(row_source(builder, scale))
         if maker is None or not isinstance(maker.op, wanted):
             continue
         epsilon = _mean_square_epsilon(builder, maker.inputs[0], x)
@@ -82,8 +83,8 @@ def _normalised(
             continue
         centred = _uncentred(builder, x)
         if centred is not None:
-            return builder.emit(LayerNorm(epsilon), centred)
-        return builder.emit(RmsNorm(epsilon), x)
+            return builder.emit(LayerNorm(epsilon), centred, *weight)
+        return builder.emit(RmsNorm(epsilon), x, *weight)
     return None
 
 
@@ -120,7 +121,7 @@ def _shift(builder: GraphBuilder, value: Value, x: Value, scale: Value) -> Value
         if negated is None or not isinstance(negated.op, Negate):
             continue
         if _mean_of(builder, negated.inputs[0]) == x:
-            return _last_dim_row(builder, row)
+            return last_dim_row(builder, row)
     return None
 
 
@@ -139,7 +140,7 @@ def _weighted_deviation(
         if centred is None or _uncentred(builder, centred) != x:
             continue
         epsilon = _mean_square_epsilon(builder, root.inputs[0], centred)
-        row = _last_dim_row(builder, weight)
+        row = last_dim_row(builder, weight)
         if epsilon is not None and row is not None:
             return epsilon, row
     return None
@@ -156,6 +157,18 @@ def _squared(builder: GraphBuilder, value: Value) -> Value | None:
     return None
 
 
+def _weighted(builder: GraphBuilder, scale: Value) -> tuple[Value, tuple[Value, ...]]:
+    """A number per row times a weight row, as Flax joins them before it scales."""
+    maker = builder.maker(scale)
+    if maker is None or not isinstance(maker.op, Multiply):
+        return scale, ()
+    for rows, other in (maker.inputs, maker.inputs[::-1]):
+        weight = last_dim_row(builder, other)
+        if weight is not None and row_source(builder, rows) != rows:
+            return rows, (weight,)
+    return scale, ()
+
+
 def _mean_square_epsilon(builder: GraphBuilder, value: Value, x: Value) -> float | None:
     """``e`` when the value is ``mean(x * x) + e``."""
     maker = builder.maker(row_source(builder, value))
@@ -163,10 +176,34 @@ def _mean_square_epsilon(builder: GraphBuilder, value: Value, x: Value) -> float
         return None
     for mean, constant in (maker.inputs, maker.inputs[::-1]):
         epsilon = _number(builder, constant)
+        if epsilon is None:
+            continue
         square = _mean_of(builder, mean)
-        if epsilon is not None and square is not None and _is_square(builder, square, x):
+        if square is not None and _is_square(builder, square, x):
+            return epsilon
+        if _is_variance_by_moments(builder, mean, _uncentred(builder, x)):
             return epsilon
     return None
+
+
+def _is_variance_by_moments(builder: GraphBuilder, value: Value, x: Value | None) -> bool:
+    """``mean(x * x) - mean(x) ** 2``, perhaps kept from falling below zero."""
+    maker = builder.maker(row_source(builder, value))
+    if maker is not None and isinstance(maker.op, Maximum):
+        kept = [v for v in maker.inputs if _number(builder, v) != 0.0]
+        maker = builder.maker(row_source(builder, kept[0])) if len(kept) == 1 else None
+    if x is None or maker is None or not isinstance(maker.op, Subtract):
+        return False
+    second, first = (builder.maker(row_source(builder, v)) for v in maker.inputs)
+    square = _mean_of(builder, maker.inputs[0])
+    if second is None or first is None or square is None or not _is_square(builder, square, x):
+        return False
+    mean = first.inputs[0] if first.inputs else None
+    return (
+        mean is not None
+        and _is_square(builder, first.outputs[0], mean)
+        and _mean_of(builder, mean) == x
+    )
 
 
 def _is_square(builder: GraphBuilder, value: Value, x: Value) -> bool:
@@ -256,24 +293,10 @@ def _with_vector(
     most = RMS_VECTORS if isinstance(norm.op, RmsNorm) else LAYER_VECTORS
     if wanted is None or not isinstance(op, wanted) or held >= most:
         return None
-    vector = _last_dim_row(builder, other)
+    vector = last_dim_row(builder, other)
     if vector is None or vector.dtype != value.dtype:
         return None
     return builder.emit(replace(norm.op), *norm.inputs, vector)
-
-
-def _last_dim_row(builder: GraphBuilder, value: Value) -> Value | None:
-    """The [C] value that is repeated over all leading dims."""
-    maker = builder.maker(value)
-    if maker is None or not isinstance(maker.op, BroadcastInDim):
-        return None
-    source, rank = maker.inputs[0], len(value.shape)
-    if source.shape == value.shape[-1:] and maker.op.dims == (rank - 1,):
-        return source
-    ones = all(size == 1 for size in source.shape[:-1])
-    if ones and source.shape[-1:] == value.shape[-1:] and maker.op.dims[-1] == rank - 1:
-        return builder.add(Reshape(value.shape[-1:]), source)
-    return None
 
 
 def _number(builder: GraphBuilder, value: Value) -> float | None:

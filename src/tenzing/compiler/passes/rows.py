@@ -28,4 +28,18 @@ def _keeps_rows(node: Node) -> bool:
     return False
 
 
-__all__ = ["row_source"]
+def last_dim_row(builder: GraphBuilder, value: Value) -> Value | None:
+    """The [C] value that is repeated over all leading dims."""
+    maker = builder.maker(value)
+    if maker is None or not isinstance(maker.op, BroadcastInDim):
+        return None
+    source, rank = maker.inputs[0], len(value.shape)
+    if source.shape == value.shape[-1:] and maker.op.dims == (rank - 1,):
+        return source
+    ones = all(size == 1 for size in source.shape[:-1])
+    if ones and source.shape[-1:] == value.shape[-1:] and maker.op.dims[-1] == rank - 1:
+        return builder.add(Reshape(value.shape[-1:]), source)
+    return None
+
+
+__all__ = ["last_dim_row", "row_source"]
