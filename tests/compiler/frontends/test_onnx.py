@@ -241,6 +241,12 @@ def test_a_loop_of_known_length_is_written_out_and_another_runs_on_the_chip() ->
     np.testing.assert_allclose(compile(free)(x), small.truth(free, {"x": x})[0])
 
 
+def test_a_tensor_without_elements_is_nothing_to_compute() -> None:
+    proto = small.model([node("Trilu", ["x"], ["y"])], {"x": (np.int64, [3, 0, 5])},
+                        {"y": (np.int64, [3, 0, 5])})  # fmt: skip
+    agrees(proto, {"x": np.zeros((3, 0, 5), np.int64)})
+
+
 def test_quantised_weights_are_computed_as_they_say() -> None:
     nodes = [
         node("QuantizeLinear", ["x", "sx", "zx"], ["q"]),

@@ -247,7 +247,8 @@ class IotaAsLine(Pass):
 
 def _equal_rows(builder: GraphBuilder, op: Constant) -> tuple[Value, ...] | None:
     """A constant whose rows are all the same, as one row repeated."""
-    if op.is_splat or len(op.shape) < 2 or op.shape[-1] == op.array.size:  # noqa: PLR2004 - rows
+    rows = op.array.size and len(op.shape) > 1 and op.shape[-1] < op.array.size
+    if op.is_splat or not rows:
         return None
     row = op.array.reshape(-1, op.shape[-1])[0]
     if not (op.array == row).all():
