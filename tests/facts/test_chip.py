@@ -9,6 +9,7 @@ import pytest
 from tenzing import facts
 from tenzing.errors import FactsError
 from tenzing.facts.fact import KINDS
+from tenzing.facts.model import model_entry
 from tenzing.facts.schema import CHIP_KEYS
 
 NKI_CHIPS = ("trn1", "inf2", "trn2", "trn3")
@@ -94,6 +95,7 @@ def test_no_source_is_an_orphan() -> None:
         absent = facts.no_price(name)
         if absent:
             cited |= {absent.source, *(x.source for x in absent.alternatives)}
+    cited |= {model_entry(name)["source"] for name in facts.models()}
     assert cited == set(facts.sources())
 
 
