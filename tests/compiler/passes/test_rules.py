@@ -157,7 +157,7 @@ def heads(permutation: tuple[int, ...] = (0, 2, 1, 3), back: bool = True) -> Gra
 
 def test_heads_become_strides() -> None:
     graph = heads()
-    final = Pipeline((PackHeads(), DeadCode())).run(graph)
+    final = Pipeline((PackHeads(), DeadCode(), Simplify(), DeadCode())).run(graph)
     (node,) = final.nodes
     assert node.op == ops.Attention(0.5, 2, 2, packed=True)
     x = np.random.default_rng(0).normal(size=(2, 3, 8)).astype(np.float32)
