@@ -63,7 +63,7 @@ def accelerators() -> tuple[str, ...]:
 def accelerator(name: str) -> Accelerator:
     """The accelerator of that name or alias (``gpu-h100``, ``trainium2``); FactsError lists all."""
     key = _PREFIX.sub("", name.strip().lower().split(" (")[0])
-    found = _aliases().get(key)
+    found = _aliases().get(key) or _aliases().get(_leading(key))
     if found is None:
         raise FactsError(
             f"no accelerator is named {name!r}", got=repr(name),
@@ -71,6 +71,12 @@ def accelerator(name: str) -> Accelerator:
             next_step="add it to facts/accelerators.toml with a source",
         )  # fmt: skip
     return found
+
+
+def _leading(key: str) -> str:
+    """The longest known name that a spoken one begins with: ``h100 pcie`` is ``h100``."""
+    return max((name for name in _aliases() if re.match(rf"{re.escape(name)}[ _-]", key)),
+               key=len, default="")  # fmt: skip
 
 
 def rival_facts() -> list[Book]:
