@@ -14,7 +14,8 @@ from tenzing.facts.sheet import parse
 @pytest.mark.parametrize(
     ("spoken", "name"),
     [("gpu-h100", "h100"), ("trainium2", "trn2"), ("tpu-v7x-ironwood", "v7x"),
-     ("trainium1 (presumed)", "trn1"), ("GPU-A100", "a100"), ("gpu-h100-pcie", "h100"), ("gpu-a100-40gb", "a100-40")],
+     ("trainium1 (presumed)", "trn1"), ("GPU-A100", "a100"), ("gpu-h100-pcie", "h100"),
+     ("gpu-a100-40gb", "a100-40")],
 )  # fmt: skip
 def test_names_as_rows_spell_them(spoken: str, name: str) -> None:
     assert facts.accelerator(spoken).name == name
