@@ -59,7 +59,7 @@ BAD = (
     Bad("too_many_inputs", ("argument",), rest="example_inputs = (torch.ones(2, 8),) * 3\n"),
     Bad("inputs_of_text", ("str",), rest="example_inputs = ('x',)\n"),
     Bad("not_a_model", ("int",), rest=INPUTS + "net = 3\n"),
-    Bad("function_that_needs_arguments", ("missing 1 required positional argument",),
+    Bad("function_that_needs_arguments", ("compiled as a JAX function", "next: a function of"),
         rest=INPUTS + "def net(size): return size\n"),
     Bad("function_that_fails", ("KeyError: 'weights'", "at "),
         rest=INPUTS + "def net(): return {}['weights']\n"),

@@ -45,7 +45,8 @@ def test_recognised_and_packed_with_its_attention(golden: Any) -> None:
     mixed = builder.add(ops.Attention(0.3, 2, 2), *heads)
     joined = builder.add(ops.Transpose((0, 2, 1, 3)), mixed)
     graph = builder.build([builder.add(ops.Reshape((2, 6, 16)), joined)])
-    passes = (Simplify(), DeadCode(), RecogniseRotary(), DeadCode(), PackHeads(), DeadCode())
+    tidy = (Simplify(), DeadCode())
+    passes = (*tidy, RecogniseRotary(), DeadCode(), PackHeads(), DeadCode(), *tidy)
     final = Pipeline(passes).run(graph)
     arrays = [normal(*value.shape, seed=n) for n, value in enumerate(graph.inputs)]
     np.testing.assert_allclose(

@@ -105,7 +105,11 @@ class _understanding:
 def is_saved(path: str | Path) -> bool:
     """Whether a path is that of a saved program, by its name or its first or last bytes."""
     file = Path(path)
-    return file.is_file() and (file.suffix == SUFFIX or looks_like_program(file))
+    try:
+        there = file.is_file()
+    except (OSError, ValueError):  # a program's text is longer than a name may be
+        return False
+    return there and (file.suffix == SUFFIX or looks_like_program(file))
 
 
 def inspect(path: str | Path) -> SavedFile:

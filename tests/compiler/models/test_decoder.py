@@ -94,7 +94,7 @@ ENCODERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "clip": ("CLIPVisionConfig", "CLIPVisionModel", EYE),
 }  # fmt: skip
 # the builder names activations, linears and slices that the PyTorch door does not find yet
-AHEAD = ("gpt2", "opt", "bloom", "falcon", "falcon_new", "falcon_rw", "gpt_oss")
+AHEAD = ("opt", "bloom", "gpt_oss")
 FAST = ("llama", "gpt2", "falcon")
 TIME_SHARE = 0.05  # how far a builder's time may be from the PyTorch door's
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tenzing import facts
 from tenzing.compiler.frontends import torch as torch_frontend
-from tenzing.compiler.frontends.interface import ArrayInterface, Imported
+from tenzing.compiler.frontends.interface import ArrayInterface, Imported, folder_of
 from tenzing.compiler.frontends.torch_values import require_torch
 from tenzing.compiler.models import build, builds, read_config
 from tenzing.errors import UsageError
@@ -32,10 +32,10 @@ def accepts(model: Any) -> bool:
         return "model_type" in model
     if not isinstance(model, str | Path):
         return False
-    path = Path(model)
-    if path.is_dir():
-        return (path / "config.json").is_file()
-    return path.suffix == ".json" or facts.knows_model(str(model))
+    folder = folder_of(model)
+    if folder is not None:
+        return (folder / "config.json").is_file()
+    return Path(model).suffix == ".json" or facts.knows_model(str(model))
 
 
 def read(model: Any, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> Imported:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -184,6 +185,14 @@ class ArrayInterface(Interface):
             self.state.update(before)
 
 
+def folder_of(model: str | Path) -> Path | None:
+    """The folder that a model is named by; None for files, and for text that is no path."""
+    try:
+        return Path(model) if Path(model).is_dir() else None
+    except (OSError, ValueError):  # a program's text is longer than a name may be
+        return None
+
+
 def checked_array(given: Any, value: Value) -> Array:
     """``given`` as the array of a graph input; Python's numbers and lists take its dtype."""
     if not isinstance(given, np.ndarray | np.generic):
@@ -226,5 +235,5 @@ def check_integers(name: str, array: Array) -> None:
 
 __all__ = [
     "ArrayInterface", "Imported", "Interface", "NoFramework", "check_integers",
-    "check_type", "checked_array",
+    "check_type", "checked_array", "folder_of",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tenzing.compiler.frontends.hlo import read_module
-from tenzing.compiler.frontends.interface import Imported
+from tenzing.compiler.frontends.interface import Imported, folder_of
 from tenzing.compiler.frontends.tensorflow_interface import (
     TensorflowInterface,
     paths,
@@ -35,7 +35,8 @@ SIGNATURE: Final = "serving_default"
 def accepts(model: Any) -> bool:
     """Whether a model is TensorFlow's: a function, module or Keras model, or a SavedModel."""
     if isinstance(model, str | Path):
-        return (Path(model) / SAVED).is_file()
+        folder = folder_of(model)
+        return folder is not None and (folder / SAVED).is_file()
     kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(model).__mro__}
     if kinds & KERAS:
         return bool(sys.modules["keras"].backend.backend() == "tensorflow")
