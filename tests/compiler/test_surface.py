@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import tenzing
 from tenzing.compiler import ops
 from tenzing.compiler.execution import record_graph
 from tenzing.compiler.graph import F32, Alias, GraphBuilder
+from tenzing.compiler.lowering.registry import RULES
 from tenzing.errors import CapacityError, TenzingError, UsageError
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
@@ -80,6 +83,52 @@ def test_comparison_finds_a_kernel_that_is_wrong() -> None:
     found = compiled.compare(x, **keywords)
     assert not found.agrees
     assert "BEYOND" in str(found)
+
+
+def test_the_first_operation_that_parts_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Two(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(8, 8), torch.nn.Linear(8, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.second(torch.sort(self.first(x)).values)  # HERE
+
+    def reversed_sort(node: Any, inputs: Any) -> Any:
+        return right(replace(node, op=replace(node.op, descending=True)), inputs)
+
+    right = RULES["sort"]
+    monkeypatch.setitem(RULES, "sort", reversed_sort)
+    module, x = Two().eval(), torch.randn(3, 8)
+    found = tenzing.compile(module, (x,)).compare(x, per_op=True)
+    assert not found.agrees
+    first = found.first
+    assert first is not None
+    assert first.operation == "sort"
+    line = int(first.place.partition(":")[2].split()[0])
+    assert "# HERE" in Path(__file__).read_text().splitlines()[line - 1]
+    assert {d.operation for d in found.operations if d.beyond} == {"sort"}  # and nothing after it
+
+
+def test_a_custom_kernel_under_torch_compile() -> None:
+    def tripled(x):  # type: ignore[no-untyped-def]
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile, src=x)
+        nisa.tensor_scalar(dst=tile, data=tile, op0=nl.multiply, operand0=3.0)
+        nisa.dma_copy(dst=out, src=tile)
+        return out
+
+    triple = tenzing.torch.custom_kernel(
+        tripled, torch.empty_like, name="tripled_under_compile",
+        backward=lambda grad, x: triple(grad),
+    )  # fmt: skip
+    x = torch.randn(4, 8, requires_grad=True)
+    function = torch.compile(lambda x: triple(x.tanh()).sum(), backend="tenzing", dynamic=False)
+    loss = function(x)
+    loss.backward()
+    torch.testing.assert_close(loss, 3 * x.tanh().sum(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(x.grad, 3 * (1 - x.detach().tanh() ** 2), rtol=1e-4, atol=1e-5)
 
 
 def test_a_users_norm_replaces_ours() -> None:
