@@ -66,7 +66,8 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     ),
     "gradient_of_a_pool": (jax.grad(lambda x: (pooled(x) ** 2).sum()), (normal(1, 6, 6, 2),)),
     "bits": (
-        lambda x: (lax.population_count(x), lax.bitcast_convert_type(x, jnp.float32), ~x, x << 3),
+        lambda x: (lax.population_count(x), lax.clz(x - 2**29), lax.clz(x), ~x, x << 3,
+                   lax.bitcast_convert_type(x, jnp.float32)),
         (np.arange(7, dtype=np.int32) * 12345 + 2**29,),
     ),
     "numbers": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -19,6 +20,7 @@ from tenzing.compiler.verify import verify
 from tenzing.errors import UnsupportedOp
 from tenzing.fabric import Mesh
 
+AXIS: Final = re.compile(r'axis_ref<name = "([^"]+)"')
 MANUAL: Final = "sdy.manual_computation"
 COMBINED: Final = {"add": "add", "maximum": "max", "minimum": "min"}
 
@@ -137,6 +139,10 @@ def _cuts(
 def _axes(reader: Reader, operation: Operation) -> tuple[tuple[str, ...], int]:
     """The mesh axes along which the groups of a collective meet, and the size of a group."""
     mesh = _of(reader, operation)
+    named = AXIS.findall(str(operation.attribute("replica_groups")))
+    if named:  # newer releases of JAX name the axes themselves
+        axes = tuple(name for name in mesh.names if name in named)
+        return axes, mesh.size(axes)
     groups = np.asarray(operation.attribute("replica_groups")).tolist()
     for axes in _subsets(mesh):
         if sorted(map(tuple, groups)) == sorted(mesh.groups(axes)):

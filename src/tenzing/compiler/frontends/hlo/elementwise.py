@@ -34,6 +34,7 @@ LOGICAL: Final[dict[str, Op]] = {
 FORMATS: Final = {(8, 7): BF16, (5, 10): np.dtype(np.float16)}
 SINGLE: Final = (8, 23)
 BYTES: Final = (8, 16)  # how far the sums of bytes are moved
+SMEARS: Final = (1, 2, 4, 8, 16)
 LARGEST: Final = 0x3F  # covers every count
 POPULATION: Final = ((1, 0x55555555), (2, 0x33333333), (4, 0x0F0F0F0F))
 
@@ -144,6 +145,15 @@ def _round_away(reader: Reader, operation: Operation, x: Value) -> Value:
     raised = reader.add(ops.Add(), whole, reader.splat(1, x))
     return reader.add(ops.Multiply(), reader.add(ops.Sign(), x),
                       reader.add(ops.Select(), up, raised, whole))  # fmt: skip
+
+
+@hlo("stablehlo.count_leading_zeros")
+def _leading_zeros(reader: Reader, operation: Operation, x: Value) -> Value:
+    """Every bit below the highest one is set; what is not set then leads."""
+    for places in SMEARS:
+        moved = reader.add(ops.ShiftRightLogical(), x, reader.splat(places, x))
+        x = reader.add(ops.Or(), x, moved)
+    return _popcnt(reader, operation, reader.add(ops.Not(), x))
 
 
 @hlo("stablehlo.popcnt")
