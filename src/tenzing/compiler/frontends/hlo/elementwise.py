@@ -153,11 +153,15 @@ def _leading_zeros(reader: Reader, operation: Operation, x: Value) -> Value:
     for places in SMEARS:
         moved = reader.add(ops.ShiftRightLogical(), x, reader.splat(places, x))
         x = reader.add(ops.Or(), x, moved)
-    return _popcnt(reader, operation, reader.add(ops.Not(), x))
+    return _set_bits(reader, operation, reader.add(ops.Not(), x))
 
 
 @hlo("stablehlo.popcnt")
 def _popcnt(reader: Reader, operation: Operation, x: Value) -> Value:
+    return _set_bits(reader, operation, x)
+
+
+def _set_bits(reader: Reader, operation: Operation, x: Value) -> Value:
     """Sums of neighbouring bits, pairs, nibbles; then of the bytes."""
     if x.dtype.itemsize != np.dtype(np.int32).itemsize:
         raise reader.unsupported(operation, f"of {x.dtype.name}")
