@@ -46,6 +46,24 @@ text = '''func.func @main(%x: tensor<2x4xf32>) -> tensor<2x4xf32> {
 x = np.ones((2, 4), np.float32)
 assert np.allclose(tenzing.compile(text, (x,))(x), np.tanh(x), atol=1e-6)
 """,
+    ("jax", "jaxlib"): """
+import jax.numpy as jnp
+x = jnp.ones((2, 4))
+assert np.allclose(tenzing.compile(jnp.tanh, (x,))(x), np.tanh(x), atol=1e-6)
+""",
+    ("onnx",): """
+from onnx import TensorProto, helper
+ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 4]) for n in "xy"]
+nodes = [helper.make_node("Tanh", ["x"], ["y"])]
+model = helper.make_model(helper.make_graph(nodes, "net", ends[:1], ends[1:]))
+x = np.ones((2, 4), np.float32)
+assert np.allclose(tenzing.compile(model, (x,))(x), np.tanh(x), atol=1e-6)
+""",
+    ("tensorflow", "keras", "jaxlib"): """
+import tensorflow as tf
+x = tf.ones((2, 4))
+assert np.allclose(tenzing.compile(tf.function(tf.tanh), (x,))(x), np.tanh(x), atol=1e-6)
+""",
 }
 
 
