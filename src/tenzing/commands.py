@@ -350,7 +350,7 @@ def open_model(path: str, sizes: Mapping[str, int]) -> tuple[Any, tuple[Any, ...
             raise UsageError("sizes are for model files, not for Python", got=dict(sizes),
                              next_step=f"change the example inputs in {file}")  # fmt: skip
         return load_model(file, attribute)
-    if not Path(path).exists() and path.lower() not in facts.models():
+    if not Path(path).exists() and not facts.knows_model(path):
         raise UsageError(
             f"{path} is not a file, nor the name of a known model",
             next_step="give kernel.py, model.py:name, a model's file or folder, or one of: "

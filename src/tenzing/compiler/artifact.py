@@ -102,8 +102,7 @@ class Compiled:
         return reference.prepare(self.graph, self.imported.weights)
 
     def _check_values(self) -> None:
-        missing = [p.name for p in self.imported.graph.parameters
-                   if p.name not in self.imported.weights]  # fmt: skip
+        missing = self._without_values()
         if missing:
             raise UsageError(
                 f"the model has no values for {len(missing)} parameters, so it can be timed but "
@@ -114,7 +113,11 @@ class Compiled:
     @property
     def runnable(self) -> bool:
         """Whether every parameter has values."""
-        return all(p.name in self.imported.weights for p in self.imported.graph.parameters)
+        return not self._without_values()
+
+    def _without_values(self) -> list[str]:
+        parameters = (p.name for p in self.imported.graph.parameters)
+        return [name for name in parameters if name not in self.imported.weights]
 
     @property
     def example(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -273,7 +276,8 @@ def compile(
 ) -> Compiled:
     """Compile a model of any framework at the shapes of its example inputs.
 
-    ``model``: a ``torch.nn.Module`` in eval mode or an exported program.
+    ``model``: whatever one of ``frontends.doors`` takes, such as a ``torch.nn.Module`` in eval
+    mode, a JAX or TensorFlow function, an ONNX or StableHLO file, a Hugging Face folder or name.
 
     ``example_inputs``: a tuple or list of positional inputs, a mapping of keyword inputs, or one
     tensor. ``numerics``: ``instruction`` runs every instruction of the program, ``graph`` the NumPy

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tenzing.compiler.frontends.interface import Interface, checked_array
+from tenzing.compiler.frontends.interface import ArrayState, checked_array
 from tenzing.compiler.graph import Array, Value
 from tenzing.compiler.nesting import Nesting, fill, match, slots
-from tenzing.errors import UsageError
 
 
 @dataclass(frozen=True)
-class NestedInterface(Interface):
+class NestedInterface(ArrayState):
     """Inputs and outputs nested as the model's own were; the program keeps its state itself."""
 
     inputs: tuple[Value, ...]
@@ -60,33 +58,8 @@ class NestedInterface(Interface):
         """See the class."""
         return self.nesting
 
-    def read_state(self) -> dict[str, Array]:
-        """See the class."""
-        return dict(self.state)
-
-    def write(
-        self, new: Mapping[str, Array], arguments: Sequence[Any], keywords: Mapping[str, Any]
-    ) -> None:
-        """State is replaced; an input that the model writes is written where it is."""
-        given = {value.name: found for value, found in self._given(arguments, keywords)}
-        for name, array in new.items():
-            if name not in given:
-                self.state[name] = array
-            elif isinstance(given[name], np.ndarray) and given[name].flags.writeable:
-                given[name][...] = array.reshape(given[name].shape)
-            else:
-                raise UsageError(f"the model writes input {name}, which cannot be written",
-                                 got=type(given[name]).__name__,
-                                 allowed="a writeable NumPy array")  # fmt: skip
-
-    @contextmanager
-    def kept(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Iterator[None]:
-        """See the class."""
-        before = {name: array.copy() for name, array in self.state.items()}
-        try:
-            yield
-        finally:
-            self.state.update(before)
+    def _named(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+        return {value.name: found for value, found in self._given(arguments, keywords)}
 
 
 __all__ = ["NestedInterface"]

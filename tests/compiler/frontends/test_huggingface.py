@@ -117,6 +117,18 @@ def test_the_command_line_takes_folders_and_names(
     assert found["comparison"]["outputs"]
 
 
+def test_the_command_line_knows_the_repository_of_a_model(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    by_name, by_repository = (
+        (cli.main(["run", name, "--size", "cached=512", "--json"]), capsys.readouterr().out)
+        for name in ("llama-3.1-8b", "meta-llama/Llama-3.1-8B")
+    )
+    assert by_name[0] == by_repository[0] == 0
+    first, second = (json.loads(text)["kernels"][0] for _, text in (by_name, by_repository))
+    assert first["latency_ps"] == second["latency_ps"]
+
+
 def test_a_known_name_has_a_time_and_no_timeline(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -96,8 +96,46 @@ class Imported(NamedTuple):
     sharded: Sharded | None = None
 
 
+class ArrayState(Interface):
+    """Base of interfaces that keep a program's written state themselves, as NumPy arrays."""
+
+    state: dict[str, Array]
+
+    @abstractmethod
+    def _named(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+        """What a call gives for every input of the graph, by name."""
+
+    def read_state(self) -> dict[str, Array]:
+        """See the class."""
+        return dict(self.state)
+
+    def write(
+        self, new: Mapping[str, Array], arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> None:
+        """State is replaced; an input that the model writes is written where it is."""
+        given = self._named(arguments, keywords)
+        for name, array in new.items():
+            if name not in given:
+                self.state[name] = array
+            elif isinstance(given[name], np.ndarray) and given[name].flags.writeable:
+                given[name][...] = array.reshape(given[name].shape)
+            else:
+                raise UsageError(f"the model writes input {name}, which cannot be written",
+                                 got=type(given[name]).__name__,
+                                 allowed="a writeable NumPy array")  # fmt: skip
+
+    @contextmanager
+    def kept(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Iterator[None]:
+        """See the class."""
+        before = {name: array.copy() for name, array in self.state.items()}
+        try:
+            yield
+        finally:
+            self.state.update(before)
+
+
 @dataclass(frozen=True)
-class ArrayInterface(Interface):
+class ArrayInterface(ArrayState):
     """NumPy arrays in, by position or name, and NumPy arrays out: one, or a tuple of several.
 
     ``reference`` runs the original on arrays and gives one array per output.
@@ -155,34 +193,37 @@ class ArrayInterface(Interface):
             return super().eager(arguments, keywords)
         return tuple(self.reference(self.arrays(arguments, keywords)))
 
-    def read_state(self) -> dict[str, Array]:
-        """See the class."""
-        return dict(self.state)
-
-    def write(
-        self, new: Mapping[str, Array], arguments: Sequence[Any], keywords: Mapping[str, Any]
-    ) -> None:
-        """State is replaced; an input that the model writes is written where it is."""
+    def _named(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
         order = [value.name for value in self.inputs]
-        given = {**dict(zip(order, arguments, strict=False)), **keywords}
-        for name, array in new.items():
-            if name not in given:
-                self.state[name] = array
-            elif isinstance(given[name], np.ndarray) and given[name].flags.writeable:
-                given[name][...] = array.reshape(given[name].shape)
-            else:
-                raise UsageError(f"the model writes input {name}, which cannot be written",
-                                 got=type(given[name]).__name__,
-                                 allowed="a writeable NumPy array")  # fmt: skip
+        return {**dict(zip(order, arguments, strict=False)), **keywords}
 
-    @contextmanager
-    def kept(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Iterator[None]:
-        """See the class."""
-        before = {name: array.copy() for name, array in self.state.items()}
-        try:
-            yield
-        finally:
-            self.state.update(before)
+
+@contextmanager
+def needs(what: str, package: str, extra: str) -> Iterator[None]:
+    """Around the import of a framework: UsageError names the extra when it is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise UsageError(
+            f"{what} needs {package}, which is not installed",
+            next_step=f'pip install "tenzing[{extra}]"',
+        ) from error
+
+
+def tensor_leaves(
+    given: Sequence[Any], expected: Sequence[Any], what: str
+) -> list[tuple[Any, Value]]:
+    """The leaves of a call that are inputs of the graph; UsageError where another one changed."""
+    found = []
+    for leaf, known in zip(given, expected, strict=True):
+        if isinstance(known, Value):
+            found.append((leaf, known))
+        elif leaf is not known.content and leaf != known.content:
+            raise UsageError(
+                f"an input that is no {what} differs from the compiled one", got=leaf,
+                allowed=known.content, next_step="compile once for each of its values",
+            )  # fmt: skip
+    return found
 
 
 def folder_of(model: str | Path) -> Path | None:
@@ -234,6 +275,6 @@ def check_integers(name: str, array: Array) -> None:
 
 
 __all__ = [
-    "ArrayInterface", "Imported", "Interface", "NoFramework", "check_integers",
-    "check_type", "checked_array", "folder_of",
+    "ArrayInterface", "ArrayState", "Imported", "Interface", "NoFramework", "check_integers",
+    "check_type", "checked_array", "folder_of", "needs", "tensor_leaves",
 ]  # fmt: skip

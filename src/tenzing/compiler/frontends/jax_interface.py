@@ -9,7 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from tenzing.compiler.frontends.interface import Interface, check_integers, check_type
+from tenzing.compiler.frontends.interface import (
+    Interface,
+    check_integers,
+    check_type,
+    needs,
+    tensor_leaves,
+)
 from tenzing.compiler.graph import Array, Value
 from tenzing.errors import UsageError
 
@@ -18,13 +24,8 @@ ABSTRACT: Final = "ShapeDtypeStruct"
 
 def require_jax() -> Any:
     """The jax module; UsageError names the extra when it is absent."""
-    try:
+    with needs("compiling JAX functions", "jax", "jax"):
         return import_module("jax")
-    except ImportError:
-        raise UsageError(
-            "compiling JAX functions needs jax, which is not installed",
-            next_step="pip install 'tenzing[jax]'",
-        ) from None
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,7 @@ class JaxInterface(Interface):
                 "inputs are nested in another way than the compiled ones", got=tree,
                 allowed=self.input_tree, next_step="give the same tuples, lists and dicts",
             )  # fmt: skip
-        found = []
-        for leaf, expected in zip(given, self.expected, strict=True):
-            if isinstance(expected, Value):
-                found.append((leaf, expected))
-            elif leaf is not expected.content and leaf != expected.content:
-                raise UsageError(
-                    "an input that is no array differs from the compiled one", got=leaf,
-                    allowed=expected.content, next_step="compile once for each of its values",
-                )  # fmt: skip
-        return found
+        return tensor_leaves(given, self.expected, "array")
 
     def outputs(self, arrays: Sequence[Array]) -> Any:
         """The function's nested outputs as JAX arrays."""

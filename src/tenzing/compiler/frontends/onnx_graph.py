@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tenzing.compiler.frontends.interface import check_integers
+from tenzing.compiler.frontends.interface import check_integers, needs
 from tenzing.compiler.frontends.onnx_ops import (
     SEQUENCES,
     FollowingBuilder,
@@ -32,15 +32,10 @@ Environment = dict[str, Item]
 
 def require_onnx() -> Any:
     """The onnx package; UsageError names what to install when it is missing."""
-    try:
+    with needs("compiling an ONNX model", "the onnx package", "onnx"):
         import onnx
         import onnx.helper
         import onnx.numpy_helper
-    except ImportError as error:
-        raise UsageError(
-            "compiling an ONNX model needs the onnx package, which is not installed",
-            next_step='pip install "tenzing[onnx]"',
-        ) from error
     return onnx
 
 

@@ -9,20 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from tenzing.compiler.frontends.interface import Interface, checked_array
+from tenzing.compiler.frontends.interface import Interface, checked_array, needs
 from tenzing.compiler.graph import Array, Value
 from tenzing.errors import UsageError
 
 
 def require_tensorflow() -> Any:
     """The tensorflow package; UsageError names what to install when it is missing."""
-    try:
+    with needs("compiling a TensorFlow model", "TensorFlow", "tensorflow"):
         import tensorflow
-    except ImportError as error:
-        raise UsageError(
-            "compiling a TensorFlow model needs TensorFlow, which is not installed",
-            next_step='pip install "tenzing[tensorflow]"',
-        ) from error
     return tensorflow
 
 

@@ -7,7 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tenzing.compiler.frontends.interface import Interface, check_integers, check_type
+from tenzing.compiler.frontends.interface import (
+    Interface,
+    check_integers,
+    check_type,
+    tensor_leaves,
+)
 from tenzing.compiler.frontends.torch_values import from_numpy, require_torch, to_numpy
 from tenzing.compiler.graph import Array, Value
 from tenzing.compiler.nesting import Fixed, Nest, Nesting, Slot
@@ -70,16 +75,7 @@ class TorchInterface(Interface):
         self, arguments: Sequence[Any], keywords: Mapping[str, Any]
     ) -> list[tuple[Any, Value]]:
         """What stands for every graph input; UsageError when another leaf is not as compiled."""
-        found = []
-        for leaf, expected in zip(self.flat(arguments, keywords), self.input_leaves, strict=True):
-            if isinstance(expected, Value):
-                found.append((leaf, expected))
-            elif leaf is not expected.content and leaf != expected.content:
-                raise UsageError(
-                    "an input that is no tensor differs from the compiled one", got=leaf,
-                    allowed=expected.content, next_step="compile once for each of its values",
-                )  # fmt: skip
-        return found
+        return tensor_leaves(self.flat(arguments, keywords), self.input_leaves, "tensor")
 
     def outputs(self, arrays: Sequence[Array]) -> Any:
         """The module's nested outputs as tensors."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 import ml_dtypes
 import numpy as np
 
+from tenzing.compiler.frontends.interface import needs
 from tenzing.compiler.graph import Array, TensorType
 from tenzing.errors import UnsupportedOp, UsageError
 
@@ -21,13 +22,8 @@ def drawn_state(torch: Any) -> Any:
 
 def require_torch() -> Any:
     """The torch package; UsageError names what to install when it is missing."""
-    try:
+    with needs("compiling a PyTorch model", "PyTorch", "torch"):
         import torch
-    except ImportError as error:
-        raise UsageError(
-            "compiling a PyTorch model needs PyTorch, which is not installed",
-            next_step='pip install "tenzing[torch]"',
-        ) from error
     return torch
 
 

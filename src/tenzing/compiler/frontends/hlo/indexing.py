@@ -186,16 +186,8 @@ def _many_dims(
     """Row numbers of every element of the window in the pointed dims."""
     batch = starts[pointed[0]].shape
     window = [places.sizes[d] for d in pointed]
-    shape = (*batch, *window)
-    lead = range(len(batch))
-    each = {}
-    for number, dim in enumerate(pointed):
-        wide = reader.broadcast(starts[dim], shape, lead)
-        if places.sizes[dim] > 1:
-            inside = reader.add(ops.Iota(shape, INDEX, len(batch) + number))
-            wide = reader.add(ops.Add(), wide, inside)
-        each[dim] = wide
-    row = _joined(reader, each, {d: operand.shape[d] for d in pointed})
+    shape, lead = (*batch, *window), range(len(batch))
+    row = _rows_of_windows(reader, starts, pointed, places)
     table = reader.transpose(operand, (*pointed, *free))
     rows = math.prod(operand.shape[d] for d in pointed)
     columns = [operand.shape[d] for d in free]
@@ -279,15 +271,23 @@ def _row_numbers(
         inside = reader.add(ops.And(), low, high)
         fits = inside if fits is None else reader.add(ops.And(), fits, inside)
     assert fits is not None
+    row = _rows_of_windows(reader, starts, pointed, places)
+    outside = reader.splat(-1, row)
+    fitting = reader.broadcast(fits, row.shape, range(len(batch)))
+    return reader.add(ops.Select(), fitting, row, outside)
+
+
+def _rows_of_windows(
+    reader: Reader, starts: dict[int, Value], pointed: list[int], places: Places
+) -> Value:
+    """The row number of every element of every window in the pointed dims."""
+    batch = starts[pointed[0]].shape
     shape = (*batch, *(places.sizes[d] for d in pointed))
-    lead = range(len(batch))
     each = {}
     for number, dim in enumerate(pointed):
-        wide = reader.broadcast(starts[dim], shape, lead)
+        wide = reader.broadcast(starts[dim], shape, range(len(batch)))
         if places.sizes[dim] > 1:
             inside = reader.add(ops.Iota(shape, INDEX, len(batch) + number))
             wide = reader.add(ops.Add(), wide, inside)
         each[dim] = wide
-    row = _joined(reader, each, {d: places.operand[d] for d in pointed})
-    outside = reader.splat(-1, row)
-    return reader.add(ops.Select(), reader.broadcast(fits, shape, lead), row, outside)
+    return _joined(reader, each, {d: places.operand[d] for d in pointed})

@@ -9,6 +9,7 @@ from typing import Any, Final
 import ml_dtypes
 import numpy as np
 
+from tenzing.compiler.frontends.interface import needs
 from tenzing.compiler.graph import Array, TensorType
 from tenzing.compiler.ops.elementwise import narrow
 from tenzing.errors import Loc, UnsupportedOp, UsageError, is_user_code
@@ -28,13 +29,8 @@ HEX: Final = re.compile(r'^dense<"0x([0-9A-F]*)">')
 
 def require_mlir() -> Any:
     """jaxlib's MLIR bindings; UsageError names what to install when they are missing."""
-    try:
+    with needs("reading StableHLO", "jaxlib", "stablehlo"):
         from jaxlib.mlir import ir
-    except ImportError as error:
-        raise UsageError(
-            "reading StableHLO needs jaxlib, which is not installed",
-            next_step='pip install "tenzing[stablehlo]"',
-        ) from error
     return ir
 
 
