@@ -130,7 +130,26 @@ def _with(shape: Shape, dim: int, size: int) -> Shape:
     return tuple(size if d == dim else n for d, n in enumerate(shape))
 
 
-class Torch:
+class Operators:
+    """The operations that Python's own operators and methods say in every framework."""
+
+    def negate(self, x: Any) -> Any:
+        return -x
+
+    def add(self, x: Any, y: Any) -> Any:
+        return x + y
+
+    def subtract(self, x: Any, y: Any) -> Any:
+        return x - y
+
+    def multiply(self, x: Any, y: Any) -> Any:
+        return self.bounded(x) * y
+
+    def reshape(self, x: Any, shape: Shape) -> Any:
+        return x.reshape(shape)
+
+
+class Torch(Operators):
     """The operations in PyTorch."""
 
     def __init__(self) -> None:
@@ -140,9 +159,6 @@ class Torch:
 
     def absolute(self, x: Any) -> Any:
         return self.t.abs(x)
-
-    def negate(self, x: Any) -> Any:
-        return -x
 
     def tanh(self, x: Any) -> Any:
         return self.t.tanh(x)
@@ -174,15 +190,6 @@ class Torch:
     def gelu(self, x: Any) -> Any:
         return self.f.gelu(x)
 
-    def add(self, x: Any, y: Any) -> Any:
-        return x + y
-
-    def subtract(self, x: Any, y: Any) -> Any:
-        return x - y
-
-    def multiply(self, x: Any, y: Any) -> Any:
-        return self.bounded(x) * y
-
     def divide(self, x: Any, y: Any) -> Any:
         return x / (self.t.abs(y) + 0.5)
 
@@ -210,9 +217,6 @@ class Torch:
     def transpose(self, x: Any, order: Shape) -> Any:
         return x.permute(order)
 
-    def reshape(self, x: Any, shape: Shape) -> Any:
-        return x.reshape(shape)
-
     def slice(self, x: Any, dim: int, low: int) -> Any:
         return x.narrow(dim, low, x.shape[dim] - low)
 
@@ -239,7 +243,7 @@ class Torch:
         return x @ (self.t.tensor(weight).reshape(-1, width).float() / 4)
 
 
-class Jax:
+class Jax(Operators):
     """The operations in JAX."""
 
     def __init__(self) -> None:
@@ -249,9 +253,6 @@ class Jax:
 
     def absolute(self, x: Any) -> Any:
         return self.n.abs(x)
-
-    def negate(self, x: Any) -> Any:
-        return -x
 
     def tanh(self, x: Any) -> Any:
         return self.n.tanh(x)
@@ -283,15 +284,6 @@ class Jax:
     def gelu(self, x: Any) -> Any:
         return self.j.nn.gelu(x, approximate=False)
 
-    def add(self, x: Any, y: Any) -> Any:
-        return x + y
-
-    def subtract(self, x: Any, y: Any) -> Any:
-        return x - y
-
-    def multiply(self, x: Any, y: Any) -> Any:
-        return self.bounded(x) * y
-
     def divide(self, x: Any, y: Any) -> Any:
         return x / (self.n.abs(y) + 0.5)
 
@@ -318,9 +310,6 @@ class Jax:
 
     def transpose(self, x: Any, order: Shape) -> Any:
         return self.n.transpose(x, order)
-
-    def reshape(self, x: Any, shape: Shape) -> Any:
-        return x.reshape(shape)
 
     def slice(self, x: Any, dim: int, low: int) -> Any:
         return self.j.lax.slice_in_dim(x, low, None, axis=dim)

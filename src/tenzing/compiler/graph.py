@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -17,6 +17,7 @@ from tenzing.isa import numerics
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
+RuleT = TypeVar("RuleT", bound=Callable[..., Any])
 
 SHORT_NAMES: Final[Mapping[str, str]] = {
     "float64": "f64",
@@ -61,6 +62,19 @@ def is_float(dtype: np.dtype[Any]) -> bool:
 def is_narrow(dtype: np.dtype[Any]) -> bool:
     """True for floats of less precision than the float32 that engines compute in."""
     return is_float(dtype) and (dtype.itemsize < F32.itemsize or dtype == TF32)
+
+
+def registering(table: dict[str, Any], what: str, names: Sequence[str]) -> Callable[[RuleT], RuleT]:
+    """A decorator that enters a rule into a table under names; GraphError for a name taken."""
+
+    def register(rule: RuleT) -> RuleT:
+        for name in names:
+            if name in table:
+                raise GraphError(f"{what} registered twice", got=name)
+            table[name] = rule
+        return rule
+
+    return register
 
 
 @dataclass(frozen=True)

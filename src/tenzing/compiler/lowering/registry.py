@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tenzing.compiler.graph import Array, GraphError, Node
+from tenzing.compiler.graph import Array, Node, registering
 from tenzing.errors import UnsupportedOp
 from tenzing.nki import NkiTensor
 from tenzing.nki import isa as nisa
@@ -28,23 +28,12 @@ CONTROL: Final[dict[str, ControlRule]] = {}
 
 def lowers(*names: str) -> Callable[[Rule], Rule]:
     """Register the rule of operations: HBM tensors of the inputs in, of the outputs back."""
-    return _registered(RULES, names)
+    return registering(RULES, "lowering", names)
 
 
 def lowers_in_place(*names: str) -> Callable[[Rule], Rule]:
     """Register a rule that overwrites its first input, for when nobody reads that any more."""
-    return _registered(IN_PLACE, names)
-
-
-def _registered(table: dict[str, Rule], names: tuple[str, ...]) -> Callable[[Rule], Rule]:
-    def register(rule: Rule) -> Rule:
-        for name in names:
-            if name in table:
-                raise GraphError("operation lowered twice", got=name)
-            table[name] = rule
-        return rule
-
-    return register
+    return registering(IN_PLACE, "lowering in place", names)
 
 
 def unsupported(node: Node, where: str = "") -> UnsupportedOp:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tenzing.compiler.graph import Graph, GraphError, Node, Value, is_float
+from tenzing.compiler.graph import Graph, Node, Value, is_float, registering
 from tenzing.compiler.lowering.registry import device_dtype, unsupported
 from tenzing.compiler.ops import Constant
 from tenzing.nki import NkiTensor
@@ -27,15 +27,7 @@ TILE_RULES: Final[dict[str, TileRule]] = {}
 
 def tiles(*names: str) -> Callable[[TileRule], TileRule]:
     """Register the rule of operations inside a group: tiles in, a tile out."""
-
-    def register(rule: TileRule) -> TileRule:
-        for name in names:
-            if name in TILE_RULES:
-                raise GraphError("operation has two tile rules", got=name)
-            TILE_RULES[name] = rule
-        return rule
-
-    return register
+    return registering(TILE_RULES, "tile rule", names)
 
 
 class Body:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 
-from tenzing.compiler.graph import F32, GraphBuilder, GraphError, Op, Shape, TensorType, Value
+from tenzing.compiler.graph import (
+    F32,
+    GraphBuilder,
+    Op,
+    RuleT,
+    Shape,
+    TensorType,
+    Value,
+    registering,
+)
 from tenzing.compiler.graph import is_float as is_float_dtype
 from tenzing.compiler.ops import (
     Add,
@@ -35,7 +44,6 @@ class Complex:
 Argument = Any  # Value, number, dtype, string, None, or a list of these
 Result = Value | tuple[Value | None, ...] | Complex | None
 Rule = Callable[..., Result]
-RuleT = TypeVar("RuleT", bound=Rule)
 
 SCALAR: Final = TensorType((), F32)
 RULES: Final[dict[str, Rule]] = {}
@@ -50,26 +58,13 @@ IGNORED_ARGUMENTS: Final = frozenset(
 def aten(*overloads: str) -> Callable[[RuleT], RuleT]:
     """Register a rule for overloads named without the ``aten.`` prefix."""
 
-    return _registered(RULES, "ATen rule", overloads)
+    return registering(RULES, "ATen rule", overloads)
 
 
 def complex_rule(*overloads: str) -> Callable[[RuleT], RuleT]:
     """Register a rule for calls of overloads with a complex argument."""
 
-    return _registered(COMPLEX_RULES, "complex rule", overloads)
-
-
-def _registered(
-    table: dict[str, Rule], what: str, overloads: Sequence[str]
-) -> Callable[[RuleT], RuleT]:
-    def register(rule: RuleT) -> RuleT:
-        for overload in overloads:
-            if overload in table:
-                raise GraphError(f"{what} registered twice", got=overload)
-            table[overload] = rule
-        return rule
-
-    return register
+    return registering(COMPLEX_RULES, "complex rule", overloads)
 
 
 @dataclass

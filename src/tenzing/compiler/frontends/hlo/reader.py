@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from tenzing.compiler.frontends.hlo.mlir import Operation, dense, functions, parse, tensor_type
-from tenzing.compiler.graph import Array, Graph, GraphBuilder, GraphError, Op, Value
+from tenzing.compiler.graph import Array, Graph, GraphBuilder, GraphError, Op, Value, registering
 from tenzing.compiler.ops import BroadcastInDim, Constant, Convert, Reshape, Transpose
 from tenzing.compiler.reference import evaluate
 from tenzing.compiler.verify import verify
@@ -25,15 +25,7 @@ RETURNS: Final = ("func.return", "stablehlo.return", "sdy.return", "mhlo.return"
 
 def hlo(*names: str) -> Callable[[Rule], Rule]:
     """Register a rule for operations named with their dialect."""
-
-    def register(rule: Rule) -> Rule:
-        for name in names:
-            if name in RULES:
-                raise GraphError("StableHLO rule registered twice", got=name)
-            RULES[name] = rule
-        return rule
-
-    return register
+    return registering(RULES, "StableHLO rule", names)
 
 
 class Reader:
