@@ -1,0 +1,33 @@
+"""What the command line does, as functions: run, check, compare, compile, buckets.
+
+Each returns data; printing belongs to :mod:`tenzing.cli`, words and pictures to
+:mod:`tenzing.report`.
+"""
+
+from __future__ import annotations
+
+from tenzing.commands.execution import (
+    analyse_launch,
+    analyse_program,
+    check,
+    compare,
+    run,
+)
+from tenzing.commands.opening import is_python, load_model, open_model, split_path
+from tenzing.commands.programs import (
+    Buckets,
+    Progress,
+    buckets,
+    compile,
+    compile_buckets,
+    compile_file,
+    compile_path,
+    load,
+)
+from tenzing.commands.results import KernelResult, RunResult, TimeOnly
+
+__all__ = [
+    "Buckets", "KernelResult", "Progress", "RunResult", "TimeOnly", "analyse_launch",
+    "analyse_program", "buckets", "check", "compare", "compile", "compile_buckets", "compile_file",
+    "compile_path", "is_python", "load", "load_model", "open_model", "run", "split_path",
+]  # fmt: skip
