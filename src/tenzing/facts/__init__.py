@@ -8,6 +8,7 @@ from tenzing.facts.loader import sources
 from tenzing.facts.model import knows_model, model, model_entry, models
 from tenzing.facts.price import NoPrice, Price, best_price, no_price, price, prices_of
 from tenzing.facts.render import as_json, render, schema_page
+from tenzing.facts.task import task, task_about, tasks
 
 __all__ = [
     "Accelerator", "Alternative", "Chip", "Fact", "Instance", "NoPrice", "Price", "Source",
@@ -15,5 +16,5 @@ __all__ = [
     "instance", "instances",
     "instances_of", "knows_model", "model", "model_entry", "models", "no_price", "price",
     "prices_of", "render", "rival_facts",
-    "schema_page", "sources",
+    "schema_page", "sources", "task", "task_about", "tasks",
 ]  # fmt: skip

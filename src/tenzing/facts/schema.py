@@ -45,6 +45,10 @@ def _count(path: str, meaning: str, required: bool = True) -> Key:
     return Key(path, "count", "integer", meaning, required)
 
 
+def _tokens(path: str, meaning: str, required: bool = True) -> Key:
+    return Key(path, "tokens", "integer", meaning, required)
+
+
 def _number(path: str, unit: str, meaning: str, required: bool = True) -> Key:
     return Key(path, unit, "number", meaning, required)
 
@@ -286,6 +290,18 @@ ACCELERATOR_KEYS: Final[Mapping[str, Key]] = _table(
     _number("hbm_gb_s", "GB/s", "device memory bandwidth"),
     _number("link_gb_s", "GB/s", "links to neighbours, both directions together"),
     _count("link_domain", "devices that reach each other over these links"),
+)  # fmt: skip
+
+TASK_KEYS: Final[Mapping[str, Key]] = _table(
+    _tokens("prompt_tokens", "tokens of a prompt, or of a text to encode", False),
+    _tokens("output_tokens", "tokens of an answer", False),
+    _number("ttft_ms", "ms", "limit of the time to the first token", False),
+    _number("tpot_ms", "ms", "limit of the time per output token", False),
+    _number("latency_ms", "ms", "limit of the time of a batch or an image", False),
+    _number("prefix_hit", "share", "share of a prompt found in the cache", False),
+    _tokens("sequence_tokens", "tokens of a training sequence", False),
+    _tokens("batch_tokens", "tokens of an optimizer step, all copies together", False),
+    _tokens("total_tokens", "tokens to train on", False),
 )  # fmt: skip
 
 TERMS: Final[Mapping[str, str]] = {

@@ -17,7 +17,8 @@ CONFIGURATION: Final[Mapping[str, tuple[str, ...]]] = {
         "model", "params_b", "arch", "accelerator", "instance", "n_instances", "chips_used",
         "cores_used", "lnc", "tp", "dp", "pp", "ep", "batch", "concurrency", "input_len",
         "output_len", "seq_len", "model_dtype", "autocast_dtype", "weights_dtype", "kv_dtype",
-        "framework", "version", "run_mode", "app_type", "tok_s_scope", "spec_decode"),
+        "framework", "version", "run_mode", "app_type", "tok_s_scope", "spec_decode",
+        "prefix_hit"),
     "inference_encoder_vision": (
         "model", "category", "task", "accelerator", "instance", "cores_used", "lnc", "tp", "dp",
         "batch", "seq_len", "resolution", "steps", "throughput_unit", "model_dtype",

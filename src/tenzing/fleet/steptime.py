@@ -70,7 +70,8 @@ class StepTime:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a model runs: accelerator, tensor-parallel ranks, copies, stages, formats.
+    """Where a model runs: accelerator, tensor-parallel ranks, copies, stages, formats
+    of weights and cache.
 
     On AWS silicon a rank is a logical core (two physical cores on Trn2 and Trn3).
     """
@@ -81,6 +82,7 @@ class Layout:
     pp: int = 1
     weights: str = "bf16"
     framework: str = ""
+    kv: str = "bf16"
 
     def cells(self) -> dict[str, str]:
         """The layout as configuration cells of a row."""
@@ -88,7 +90,7 @@ class Layout:
         return {
             "accelerator": self.accelerator, "tp": str(self.tp), "dp": str(self.dp),
             "pp": str(self.pp), "weights_dtype": self.weights, "model_dtype": self.weights,
-            "framework": self.framework or STACK[device.family],
+            "framework": self.framework or STACK[device.family], "kv_dtype": self.kv,
         }  # fmt: skip
 
 
@@ -169,7 +171,7 @@ def serving_fit(shape: Shape, layout: Layout, batch: int, context: int) -> Fit:
     heads = max(shape.kv_heads / layout.tp, 1.0) / shape.kv_heads  # heads are not cut
     return Fit(
         shape.params * BYTES[layout.weights] / layout.tp,
-        batch * context * shape.kv_values * BF16_BYTES * heads,
+        batch * context * shape.kv_values * BYTES[layout.kv] * heads,
         batch * shape.hidden * ACTIVATION_COPIES * BF16_BYTES,
         0.0,
         _rank_bytes(layout),

@@ -69,6 +69,8 @@ class Serving:
     rate: float
     accepted: float
     clients: float = 0.0
+    kv: str = "bf16"
+    prefix_hit: float = 0.0
 
     @property
     def common(self) -> dict[str, float]:
@@ -87,13 +89,14 @@ class Serving:
 
     @property
     def bucket(self) -> float:
-        """Tokens that a prefill computes: the window, or the prompt up to a power of two."""
+        """Tokens that a prefill computes: the window, or what is new of the prompt, padded."""
+        new = max(self.prompt * (1 - self.prefix_hit), 1.0)
         if self.cores.accelerator.family != "neuron":
-            return self.prompt
+            return new
         if self.framework in WHOLE_PROMPT and self.window:
             return self.window
-        padded = 2 ** math.ceil(math.log2(max(self.prompt, SMALLEST_BUCKET)))
-        return float(min(padded, max(self.window, self.prompt)) if self.window else padded)
+        padded = 2 ** math.ceil(math.log2(max(new, SMALLEST_BUCKET)))
+        return float(min(padded, max(self.window, new)) if self.window else padded)
 
     @property
     def context(self) -> float:
@@ -131,7 +134,8 @@ def serving_of(row: Row) -> Serving:
     return Serving(row, shape, core_slice(row, device, ranks), framework, weights, replicas,
                    max(slots, 1), prompt, output, window, load, active, waiting, rate,
                    _accepted(row.text("spec_decode")), 1.0 if load == "clients" and not clients
-                   else clients)  # fmt: skip
+                   else clients, dtype_class(row.text("kv_dtype") or "bf16"),
+                   min(row.number("prefix_hit"), 1.0))  # fmt: skip
 
 
 def _fit(shape: Shape, core_bytes: float) -> int:
@@ -183,7 +187,7 @@ def decode(s: Serving, metric: str = "step") -> Estimate:
     copies = max(cores.ranks / shape.kv_heads, 1.0)  # heads are repeated when ranks outnumber them
     parts = {
         "weights": cores.memory_s(shape.touched(s.slots) * width),
-        "cache": cores.memory_s(s.slots * s.context * shape.kv_values * BF16_BYTES * copies),
+        "cache": cores.memory_s(s.slots * s.context * shape.kv_values * BYTES[s.kv] * copies),
         "compute": cores.compute_s(MULTIPLY_ADD * shape.active * s.slots, compute),
         f"layers{s.side}": shape.layers * LAYER_S,
         f"step{s.side}": STEP_S,
