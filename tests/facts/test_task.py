@@ -11,14 +11,15 @@ from tenzing.facts.task import FAMILIES, read_tasks
 @pytest.mark.parametrize("name", facts.tasks())
 def test_every_task_has_a_family_a_sentence_and_facts(name: str) -> None:
     family, book = facts.task(name)
-    assert family in FAMILIES and facts.task_about(name)
+    assert family in FAMILIES
+    assert facts.task_about(name)
     assert all(fact.kind and fact.source in facts.sources() for _, fact in book.items())
 
 
 def test_an_unknown_task_lists_the_known_ones() -> None:
     with pytest.raises(FactsError, match="no such task") as caught:
         facts.task("knitting")
-    assert "chat" in str(caught.value.allowed)
+    assert "chat" in caught.value.render()
 
 
 @pytest.mark.parametrize(
