@@ -98,5 +98,8 @@ def test_shares_of_the_critical_path_add_up(program: list[Step]) -> None:
 def test_transfers_by_size_hold_every_byte() -> None:
     result = timed(slow_kernels.row_sums, LONG)
     table = result.transfers_by_size()
-    assert sum(moved for _, _, moved, _ in table) == result.dma_bytes
-    assert [count for _, count, _, _ in table] == [1, 12]
+    assert sum(t.moved_bytes for t in table) == result.dma_bytes
+    assert [t.number for t in table] == [1, 12]
+    small, large = table
+    assert small.efficiency < 0.01 < large.efficiency <= 1  # a few bytes, and a megabyte
+    assert all(t.reached_gb_s <= t.alone_gb_s * (1 + 1e-9) for t in table)

@@ -12,7 +12,7 @@ from tenzing import facts
 from tenzing.errors import Finding, Loc
 from tenzing.fleet import Bill
 from tenzing.isa.operand import Space
-from tenzing.machine import Advice, Link
+from tenzing.machine import Advice, Link, Tenants, TransferClass, no_tenants
 from tenzing.timeline import Timeline
 from tenzing.units import PS_PER_US
 
@@ -52,8 +52,15 @@ class SampleAnalysis:
     def occupancy(self, space: Space) -> tuple[Any, Any]:
         return np.array([0, 100 * PS_PER_US]), np.array([self.sbuf_peak_bytes, 0])
 
-    def transfers_by_size(self) -> list[tuple[int, int, int, int]]:
-        return [(2**20, 17, 17 * 2**20, 75 * PS_PER_US)]
+    def transfers_by_size(self) -> list[TransferClass]:
+        return [TransferClass(2**20, 17, 17 * 2**20, 17 * 16, 60 * PS_PER_US, 75 * PS_PER_US, 400)]
+
+    def tenants(self, space: Space) -> Tenants:
+        if space is Space.PSUM:
+            return no_tenants()
+        start, end = np.array([0, 0]), np.array([100, 50]) * PS_PER_US
+        owners = ("", Loc("gemm.py", 3, "gemm")), ("<b>", Loc("gemm.py", 4, "gemm"))
+        return Tenants(start, end, np.array([64, 32]) * 2**10, np.array([0, 1]), owners)
 
     def timeline(self) -> Timeline:
         timeline = Timeline(["Tensor", "Vector", "DMA"], self.title)

@@ -12,8 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tenzing.errors import Loc
+from tenzing.machine import Tenants
 from tenzing.report.html import Bars, Cards, Part, Rows, Text, page
-from tenzing.report.picture import MAX_RECTS, MAX_ROWS, _merge, ticks, timeline_svg
+from tenzing.report.occupancy import occupancy_note, occupancy_svg
+from tenzing.report.picture import (
+    IN_DETAIL,
+    LANE_HEIGHT,
+    MAX_RECTS,
+    MAX_ROWS,
+    _merge,
+    detail_html,
+    ticks,
+    timeline_svg,
+)
 from tenzing.report.roofline import Point, Roof, roofline_svg
 from tenzing.report.run import run_sections
 from tenzing.report.table import Table
@@ -72,8 +84,12 @@ def test_bars_stay_in_their_bed() -> None:
 
 
 def rects(svg: str) -> list[Any]:
-    root = ElementTree.fromstring(svg[: svg.index("</svg>") + 6])
-    return [r for r in root.iter("rect") if r.get("class") != "bed"]
+    return [r for r in drawn(svg).iter("rect") if r.get("class") != "bed"]
+
+
+def drawn(html: str) -> Any:
+    """The first picture of a piece of a page."""
+    return ElementTree.fromstring(html[html.index("<svg") : html.index("</svg>") + 6])
 
 
 def test_a_span_is_drawn_where_it_is() -> None:
@@ -110,8 +126,70 @@ def test_a_million_spans_stay_small() -> None:
     timeline.extend(start, start + 5, np.zeros(count, np.int64), name)
     found = rects(timeline_svg(timeline))
     assert len(found) <= MAX_RECTS
-    assert float(found[0].get("opacity")) == pytest.approx(0.5, abs=0.01)  # half busy, half pale
-    assert found[0].find("title").text.startswith("200 instructions, longest copy")
+    assert float(found[0].get("height")) == pytest.approx(LANE_HEIGHT / 2, abs=0.1)  # half busy
+    each = found[0].find("title").text
+    assert re.match(r"66[67] instructions, 50% busy, longest copy: 0 ps to ", each)
+
+
+def test_a_long_program_is_also_shown_in_detail_where_it_starts_and_ends() -> None:
+    timeline = Timeline(["Vector"])
+    for k in range(MAX_RECTS + 1):
+        timeline.add("Vector", "copy" if k else "first", k * 10**6, k * 10**6 + 900_000)
+    html = detail_html(timeline)
+    check(html)
+    assert re.findall("<summary>(.*?)</summary>", html) == [
+        "At the start: 0 ps to 64.00 us", "In the middle: 118.00 us to 182.00 us",
+        "At the end: 237.00 us to 300.90 us",
+    ]  # fmt: skip
+    titles = [r.find("title").text for r in rects(html)]
+    assert len(titles) == IN_DETAIL
+    assert titles[0] == "first: 0 ps to 900.00 ns (900.00 ns)"
+    middle = html[html.index("In the middle") :]
+    assert rects(middle)[0].find("title").text == "copy: 118.00 us to 118.90 us (900.00 ns)"
+    assert {"120", "180"} <= {t.text for t in drawn(middle).iter("text")}
+    timeline = Timeline(["Vector"])
+    timeline.add("Vector", "copy", 0, 1)
+    assert detail_html(timeline) == ""
+
+
+def held(*tiles: tuple[int, int, int, int]) -> Tenants:
+    """Tiles as (from, to, bytes, line)."""
+    start, end, size, owner = np.array(tiles, np.int64).T
+    owners = tuple(("", Loc("k.py", line)) for line in range(int(owner.max()) + 1))
+    return Tenants(start, end, size, owner, owners)
+
+
+def test_memories_are_drawn_in_layers_up_to_the_fullest_moment() -> None:
+    html = occupancy_svg(held((0, 100, 60, 0), (40, 80, 30, 1)), 100, 100)
+    check(html)
+    picture = drawn(html)
+    layers = [[tuple(map(float, point.split(","))) for point in p.get("points").split()]
+              for p in picture.iter("polygon")]  # fmt: skip
+    top = {number: min(y for _, y in corners) for number, corners in enumerate(layers)}
+    base = max(y for _, y in layers[0])
+    assert (base - top[1]) / (base - top[0]) == pytest.approx(90 / 60, abs=0.01)
+    limit = next(e for e in picture.iter("line") if e.get("class") == "limit")
+    assert (base - float(limit.get("y1"))) / (base - top[1]) == pytest.approx(100 / 90, abs=0.01)
+    assert [p.find("title").text for p in picture.iter("polygon")] == [
+        "k.py:0: 60 B at most", "k.py:1: 30 B at most"]  # fmt: skip
+    assert "90 B of 100 B per partition (90%)" in occupancy_note(held((0, 9, 90, 0)), 100, 90)
+
+
+def test_a_capacity_out_of_sight_is_not_drawn() -> None:
+    assert 'class="limit"' not in occupancy_svg(held((0, 100, 10, 0)), 1000, 100)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 900), st.integers(1, 100), st.integers(1, 64),
+                       st.integers(0, 11)), min_size=1, max_size=40)
+)  # fmt: skip
+def test_law_levels_are_what_is_held(tiles: list[tuple[int, int, int, int]]) -> None:
+    spans = [(start, start + length, size, owner) for start, length, size, owner in tiles]
+    times, levels = held(*spans).levels()
+    for when, level in zip(times.tolist(), levels.tolist(), strict=True):
+        assert level == sum(size for start, end, size, _ in spans if start <= when < end)
+    assert levels[-1] == 0
+    check(occupancy_svg(held(*spans), 100, 1000))
 
 
 def test_rare_names_share_a_colour() -> None:
@@ -119,10 +197,15 @@ def test_rare_names_share_a_colour() -> None:
     for k in range(12):
         timeline.add("Vector", f"op{k}", k * 100, k * 100 + 100 - k)
     svg = timeline_svg(timeline)
-    assert svg.count("<i class=") == 8
-    assert "other" in svg
-    assert "op6<" in svg
-    assert "op7<" not in svg
+    legend = svg[svg.index("legend") :]
+    assert legend.count("<i class=") == 8
+    assert "other" in legend
+    assert "op6<" in legend
+    assert "op7<" not in legend
+    assert {t.text for t in drawn(svg).iter("text") if t.get("class") == "on"} == {
+        f"op{k}"
+        for k in range(12)  # rectangles are wide enough for their names
+    }
 
 
 @given(

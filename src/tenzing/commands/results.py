@@ -12,7 +12,7 @@ from tenzing.compiler.timing import GraphTime
 from tenzing.errors import Finding, Loc, UsageError
 from tenzing.fleet import Bill, bill_for
 from tenzing.isa.operand import Array, Space
-from tenzing.machine import Advice, Analysis, Link
+from tenzing.machine import Advice, Analysis, Link, Tenants, TransferClass, no_tenants
 from tenzing.timeline import Timeline
 
 
@@ -47,9 +47,13 @@ class TimeOnly(GraphTime):
         """None: there is no program to change."""
         return []
 
-    def transfers_by_size(self) -> list[tuple[int, int, int, int]]:
+    def transfers_by_size(self) -> list[TransferClass]:
         """None: repeated layers were not simulated."""
         return []
+
+    def tenants(self, space: Space) -> Tenants:
+        """None: repeated layers were not simulated."""
+        return no_tenants()
 
     def occupancy(self, space: Space) -> tuple[Array, Array]:
         """None: repeated layers were not simulated."""

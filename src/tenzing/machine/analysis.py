@@ -17,8 +17,10 @@ from tenzing.machine.advice import Advice, Recorded, advise
 from tenzing.machine.checks import check_addresses
 from tenzing.machine.critical import Link, critical_path
 from tenzing.machine.deps import DMA_READER, QUEUES, Dependencies, analyse_dependencies
-from tenzing.machine.place import Placement, place, storage_bytes
+from tenzing.machine.occupancy import Tenants, tenants
+from tenzing.machine.place import Placement, place
 from tenzing.machine.schedule import Schedule, schedule
+from tenzing.machine.transfers import TransferClass, transfers_by_size
 from tenzing.timeline import Timeline
 from tenzing.units import PS_PER_S, ns_to_ps
 
@@ -194,17 +196,13 @@ class Analysis:
         template = self.program.template(cause)
         return line.intern(f"after {template.instruction.nki} {template.loc or ''}".rstrip())
 
+    def tenants(self, space: Space) -> Tenants:
+        """Tiles of SBUF or PSUM: when each is held, how large, made by which line."""
+        return tenants(self.program, self.placement, self.times, space)
+
     def occupancy(self, space: Space) -> tuple[Array, Array]:
         """Bytes per partition alive in SBUF or PSUM: times in picoseconds and levels."""
-        first, last = self.placement.first, self.placement.last
-        events: dict[int, int] = defaultdict(int)
-        for storage in self.program.storages:
-            if storage.space is space and first[storage.id] >= 0:
-                need = storage_bytes(storage)
-                events[int(self.start_ps[first[storage.id]])] += need
-                events[int(self.done_ps[last[storage.id]])] -= need
-        times = np.array(sorted(events), np.int64)
-        return times, np.cumsum([events[int(t)] for t in times]).astype(np.int64)
+        return self.tenants(space).levels()
 
     @cached_property
     def critical_path(self) -> list[Link]:
@@ -217,23 +215,9 @@ class Analysis:
         parts = self.program, self.placement, self.dependencies, self.times
         return advise(Recorded(*parts))
 
-    def transfers_by_size(self) -> list[tuple[int, int, int, int]]:
-        """Transfers by payload, in powers of two: most bytes, how many, bytes, busy picoseconds.
-
-        Busy time is what an engine spends on them, latency included.
-        """
-        table: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
-        spent = self.done_ps - self.issue_end_ps
-        for index, row in enumerate(self.program.rows):
-            transfer = self.program.templates[row[0]].cost.transfer
-            if transfer is None:
-                continue
-            size = 1 << max(transfer.payload_bytes - 1, 0).bit_length()
-            found = table[size]
-            found[0] += 1
-            found[1] += transfer.payload_bytes
-            found[2] += int(spent[index])
-        return [(size, *table[size]) for size in sorted(table)]  # type: ignore[misc]
+    def transfers_by_size(self) -> list[TransferClass]:
+        """Transfers by payload, in powers of two, the smallest first."""
+        return transfers_by_size(self.program, self.times)
 
     def top_lines(self, count: int = 10) -> list[tuple[Loc, dict[str, int], int]]:
         """Source lines by busy time: place, busy picoseconds by engine, instructions."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tenzing.errors import Finding
-from tenzing.report.picture import timeline_svg
+from tenzing.report.picture import detail_html, timeline_svg
 from tenzing.report.roofline import Point, Roof, roofline_svg
 from tenzing.report.stylesheet import CSS
 from tenzing.report.table import Table
@@ -94,7 +94,7 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class TimelinePicture:
-    """Engines over time."""
+    """Engines over time, and of a long program some stretches in detail."""
 
     timeline: Timeline
     title: str = "Timeline"
@@ -102,7 +102,21 @@ class TimelinePicture:
 
     def html(self) -> str:
         """The part as HTML."""
-        return _section(self.title, timeline_svg(self.timeline), self.note)
+        body = timeline_svg(self.timeline) + detail_html(self.timeline)
+        return _section(self.title, body, self.note)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawing with its title above and a note below."""
+
+    title: str
+    drawing: str
+    note: str = ""
+
+    def html(self) -> str:
+        """The part as HTML."""
+        return _section(self.title, self.drawing, self.note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +141,18 @@ class Beside:
     def html(self) -> str:
         """The part as HTML."""
         return f'<div class="beside">{"".join(part.html() for part in self.parts)}</div>'
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a page comes down to: (label, sentence) pairs."""
+
+    items: Sequence[tuple[str, str]]
+
+    def html(self) -> str:
+        """The part as HTML."""
+        pairs = "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in self.items)
+        return f'<section class="verdict"><dl>{pairs}</dl></section>'
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from tenzing.isa.operand import Space
 from tenzing.report.html import Part, Rows, Section, Text, write_html
 from tenzing.report.profile import (
     Profiled,
+    profile_page,
     profile_parts_json,
-    profile_sections,
     profile_summary,
 )
 from tenzing.report.run import (
@@ -305,8 +305,8 @@ def write_run_html(result: RunResult, path: Path, *, profiled: bool = False) -> 
     for kernel in shown:
         if len(result.kernels) > 1 or len(kernel.analyses) > 1:
             parts.append(Part(_heading(kernel)))
-        parts += run_sections(kernel.slowest)
-        parts += profile_sections(kernel.slowest) if profiled else []
+        whole = profile_page if profiled else run_sections
+        parts += whole(kernel.slowest)
         parts.append(Text(_bill_text(kernel).removeprefix("money: "), "Money"))
     if result.agreement:
         parts.append(Rows(_agreement_table(result.agreement)))

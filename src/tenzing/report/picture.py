@@ -1,10 +1,10 @@
-"""Engines over time as inline SVG, merged to about one rectangle per pixel."""
+"""Engines over time as inline SVG: the whole program merged, and stretches of it in detail."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any, Final
 
@@ -17,13 +17,19 @@ from tenzing.units import PS_PER_MS, PS_PER_NS, PS_PER_S, PS_PER_US, format_time
 WIDTH: Final = 1080
 LABEL_WIDTH: Final = 86  # left of the lanes
 RIGHT_MARGIN: Final = 14
+PLOT_WIDTH: Final = WIDTH - LABEL_WIDTH - RIGHT_MARGIN
 LANE_HEIGHT: Final = 26
 LANE_GAP: Final = 8
 AXIS_HEIGHT: Final = 30
-MAX_RECTS: Final = 1000  # per lane: about one per pixel
+MAX_RECTS: Final = 300  # per lane: of more spans, one for every few pixels
+IN_DETAIL: Final = 64  # spans of a stretch shown in detail
 MAX_ROWS: Final = 4  # overlapping transfers drawn side by side; deeper ones share a row
 PALETTE: Final = 8  # colours of the style sheet; the last one means "other"
-PALEST: Final = 0.18  # opacity of a rectangle that is hardly busy
+LOWEST: Final = 0.08  # share of a lane's height for a rectangle that is hardly busy
+THINNEST: Final = 0.4  # pixels of a rectangle that lasts no time
+LETTER_WIDTH: Final = 6.2  # pixels of a letter in a rectangle
+INSET: Final = 8  # pixels around a name in a rectangle
+ROUNDING: Final = 1e-9
 TICKS: Final = 8
 TICK_STEPS: Final = (1, 2, 5, 10)
 _AXIS_UNITS: Final = ((PS_PER_S, "s"), (PS_PER_MS, "ms"), (PS_PER_US, "us"), (PS_PER_NS, "ns"))
@@ -43,10 +49,11 @@ class _Rects:
     span: Array  # the longest span behind each
 
 
-def timeline_svg(timeline: Timeline, total_ps: int = 0) -> str:
-    """Lanes of ``timeline`` as an SVG; a lane of many spans is merged to about one per pixel.
+def timeline_svg(timeline: Timeline, total_ps: int = 0, begin_ps: int = 0) -> str:
+    """Lanes of ``timeline`` as an SVG; a lane of many spans is merged to some pixels each.
 
-    Colour is the instruction, paler where merged spans leave their engine partly idle.
+    Colour is the instruction; where merged spans leave their engine partly idle, the rectangle is
+    lower. ``begin_ps`` is when the picture begins, which its axis and its times count from.
     """
     total = max(total_ps, timeline.end_ps, 1)
     names = _frequent_names(timeline)
@@ -56,20 +63,62 @@ def timeline_svg(timeline: Timeline, total_ps: int = 0) -> str:
         baseline = top + LANE_HEIGHT * 2 // 3
         parts.append(f'<text class="lane" x="{LABEL_WIDTH - 12}" y="{baseline}" '
                      f'text-anchor="end">{escape(label)}</text>')  # fmt: skip
-        parts.append(f'<rect class="bed" x="{LABEL_WIDTH}" y="{top}" width="{_PLOT_WIDTH}" '
+        parts.append(f'<rect class="bed" x="{LABEL_WIDTH}" y="{top}" width="{PLOT_WIDTH}" '
                      f'height="{LANE_HEIGHT}" rx="3"/>')  # fmt: skip
         height = LANE_HEIGHT / max(len(rows), 1)
         for place, row in enumerate(rows):
-            parts.extend(_row(timeline, row, names, total, top + place * height, height))
+            box = _Box(total, begin_ps, top + place * height, height)
+            parts.extend(_row(timeline, row, names, box))
         top += LANE_HEIGHT + LANE_GAP
-    axis = "".join(_time_axis(total, top))
+    axis = "".join(time_axis(total, top, begin_ps))
     height = top + AXIS_HEIGHT
-    picture = (f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="engines over time">'
-               f"{axis}{''.join(parts)}</svg>")  # fmt: skip
-    return picture + _legend(timeline, names)
+    picture = (f'<svg class="wide" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="engines '
+               f'over time">{axis}{"".join(parts)}</svg>')  # fmt: skip
+    return f'<div class="scroll">{picture}</div>{_legend(timeline, names)}'
 
 
-_PLOT_WIDTH: Final = WIDTH - LABEL_WIDTH - RIGHT_MARGIN
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """Where a row is drawn, and the time it shows."""
+
+    total: int
+    begin: int
+    top: float
+    height: float
+
+
+def detail_html(timeline: Timeline) -> str:
+    """Stretches of a long program near enough to tell its instructions apart; else nothing.
+
+    One at the start, one in the middle and one at the end, each of about ``IN_DETAIL`` spans.
+    """
+    count = len(timeline)
+    if count <= MAX_RECTS:
+        return ""
+    start = np.sort(timeline.columns().start_ps)
+    parts = []
+    for label, first in (("At the start", 0), ("In the middle", (count - IN_DETAIL) // 2),
+                         ("At the end", count - IN_DETAIL)):  # fmt: skip
+        begin = int(start[first]) if first else 0
+        end = int(start[first + IN_DETAIL]) if first + IN_DETAIL < count else timeline.end_ps
+        if end <= begin:
+            continue
+        words = f"{label}: {format_time(begin)} to {format_time(end)}"
+        shown = " open" if label == "In the middle" else ""
+        picture = timeline_svg(_between(timeline, begin, end), end - begin, begin)
+        parts.append(f"<details{shown}><summary>{words}</summary>{picture}</details>")
+    return "".join(parts)
+
+
+def _between(timeline: Timeline, begin: int, end: int) -> Timeline:
+    """Spans of a stretch, cut at its ends; times count from its begin."""
+    columns = timeline.columns()
+    inside = columns.take((columns.end_ps > begin) & (columns.start_ps < end))
+    cut = replace(
+        inside, start_ps=np.maximum(inside.start_ps, begin) - begin,
+        end_ps=np.minimum(inside.end_ps, end) - begin,
+    )  # fmt: skip
+    return Timeline.from_columns(timeline.tracks, timeline.strings, cut, timeline.title)
 
 
 def _frequent_names(timeline: Timeline) -> dict[int, int]:
@@ -112,31 +161,38 @@ def _merge(start: Array, end: Array, total: int, limit: int) -> _Rects:
     return _Rects(start[first], ends, share, np.diff(np.append(first, count)), order[first])
 
 
-def _row(
-    timeline: Timeline, row: Array, names: dict[int, int], total: int, top: float, height: float
-) -> Iterator[str]:
+def _row(timeline: Timeline, row: Array, names: dict[int, int], box: _Box) -> Iterator[str]:
     if not len(row):
         return
     columns = timeline.columns().take(row)
-    rects = _merge(columns.start_ps, columns.end_ps, total, MAX_RECTS)
-    scale = _PLOT_WIDTH / total
+    rects = _merge(columns.start_ps, columns.end_ps, box.total, MAX_RECTS)
+    scale = PLOT_WIDTH / box.total
     for start, end, share, count, span in zip(
         rects.start.tolist(), rects.end.tolist(), rects.share.tolist(), rects.count.tolist(),
         rects.span.tolist(), strict=True,
     ):  # fmt: skip
         name = int(columns.name[span])
-        title = _title(timeline, name, int(columns.loc[span]), start, end, count)
-        faint = f' opacity="{max(share, PALEST):.2f}"' if share < 1 else ""
-        width = max((end - start) * scale, 0.4)
-        yield (f'<rect class="c{names[name]}" x="{LABEL_WIDTH + start * scale:.2f}" '
-               f'y="{top:.1f}" width="{width:.2f}" height="{height:.1f}"{faint}>'
-               f"<title>{title}</title></rect>")  # fmt: skip
+        title = _title(timeline, name, int(columns.loc[span]),
+                       (start + box.begin, end + box.begin), count, share)  # fmt: skip
+        x, width = LABEL_WIDTH + start * scale, max((end - start) * scale, THINNEST)
+        height = box.height * (max(share, LOWEST) if count > 1 else 1)
+        y = box.top + box.height - height
+        yield (f'<rect class="c{names[name]}" x="{x:.2f}" y="{y:.1f}" width="{width:.2f}" '
+               f'height="{height:.1f}"><title>{title}</title></rect>')  # fmt: skip
+        text = timeline.text_of(name)
+        if count == 1 and box.height == LANE_HEIGHT and width > LETTER_WIDTH * len(text) + INSET:
+            y = box.top + box.height * 2 / 3
+            yield (f'<text class="on" x="{x + INSET / 2:.1f}" y="{y:.1f}">'
+                   f"{escape(text)}</text>")  # fmt: skip
 
 
-def _title(timeline: Timeline, name: int, loc: int, start: int, end: int, count: int) -> str:
+def _title(
+    timeline: Timeline, name: int, loc: int, when: tuple[int, int], count: int, share: float
+) -> str:
     what = timeline.text_of(name)
     place = timeline.text_of(loc)
-    text = f"{count} instructions, longest {what}" if count > 1 else what
+    text = f"{count} instructions, {share:.0%} busy, longest {what}" if count > 1 else what
+    start, end = when
     return escape(f"{text}{f' at {place}' if place else ''}: {format_time(start)} to "
                   f"{format_time(end)} ({format_time(end - start)})")  # fmt: skip
 
@@ -152,15 +208,22 @@ def _legend(timeline: Timeline, names: dict[int, int]) -> str:
     return f'<p class="legend">{"".join(items)}</p>'
 
 
-def _time_axis(total: int, bottom: int) -> Iterator[str]:
+def time_axis(total: int, bottom: int, begin: int = 0) -> Iterator[str]:
+    """Grid lines and words of an axis of ``total`` picoseconds from ``begin`` on."""
     unit, word = next(
         ((unit, word) for unit, word in _AXIS_UNITS if total >= AXIS_FROM * unit), _AXIS_UNITS[-1]
     )
-    for tick in ticks(total / unit):
-        x = LABEL_WIDTH + tick * unit / total * _PLOT_WIDTH
+    steps = ticks(total / unit)
+    step = steps[1] if len(steps) > 1 else 1
+    first = math.ceil(begin / unit / step - ROUNDING) * step
+    for tick in (first + value for value in steps):
+        share = (tick * unit - begin) / total
+        if share > 1:
+            break
+        x = LABEL_WIDTH + share * PLOT_WIDTH
         yield f'<line class="grid" x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{bottom}"/>'
         yield (f'<text class="tick" x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">'
-               f"{tick:g}</text>")  # fmt: skip
+               f"{tick:.10g}</text>")  # fmt: skip
     yield (f'<text class="tick" x="{LABEL_WIDTH - 12}" y="{bottom + 14}" text-anchor="end">'
            f"{word}</text>")  # fmt: skip
 

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final, Protocol
 
 from tenzing.errors import Loc
 from tenzing.isa.operand import Array, Space
-from tenzing.machine import Advice, Link
+from tenzing.machine import Advice, Link, Tenants, TransferClass
 from tenzing.machine.critical import by_line
-from tenzing.report.html import Rows, Section
+from tenzing.report.html import Bars, Picture, Rows, Section, Verdict
+from tenzing.report.occupancy import occupancy_note, occupancy_svg
 from tenzing.report.run import (
     SHOWN_LINES,
     Analysis,
     lines_json,
     lines_table,
     loc_json,
+    run_sections,
     run_summary,
     stalls_table,
 )
 from tenzing.report.table import Table
-from tenzing.units import PS_PER_S, format_bytes, format_time
+from tenzing.units import format_bytes, format_time
 
-GIGA: Final = 10**9
 SHOWN_PARTS: Final = 3  # what a line's share of the critical path is spent on
+VERDICTS: Final = ("bottleneck", "best change")
 CRITICAL_NOTE: Final = (
     "The chain of instructions that each started when the one before let it: the shares add up to "
     "the program's time, and only a change on this chain makes it faster."
@@ -40,7 +43,8 @@ class Profiled(Analysis, Protocol):
     def critical_path(self) -> Sequence[Link]: ...
     @property
     def advice(self) -> Sequence[Advice]: ...
-    def transfers_by_size(self) -> list[tuple[int, int, int, int]]: ...
+    def transfers_by_size(self) -> list[TransferClass]: ...
+    def tenants(self, space: Space) -> Tenants: ...
     def occupancy(self, space: Space) -> tuple[Array, Array]: ...
 
 
@@ -73,29 +77,60 @@ def advice_table(analysis: Profiled, count: int = SHOWN_LINES) -> Table:
 
 
 def sizes_table(analysis: Profiled) -> Table:
-    """Transfers by payload, and the rate each size reaches with its latency counted."""
+    """Transfers by payload, and the rate each size allows and reached, its latency counted."""
     rows = [
-        (f"up to {format_bytes(size)}", count, format_bytes(moved),
-         f"{moved * PS_PER_S / max(spent, 1) / GIGA:.1f} GB/s")
-        for size, count, moved, spent in analysis.transfers_by_size()
+        (f"up to {format_bytes(t.up_to_bytes)}", t.number, format_bytes(t.moved_bytes),
+         format_bytes(t.descriptor_bytes), f"{t.alone_gb_s:.1f} GB/s", f"{t.efficiency:.0%}",
+         f"{t.reached_gb_s:.1f} GB/s")
+        for t in analysis.transfers_by_size()
     ]  # fmt: skip
-    headers = ["transfer", "number", "moved", "each reaches"]
-    return Table.of(headers, rows, "Transfers by size", "lrrr")
+    headers = ["transfer", "number", "moved", "per descriptor", "alone", "efficiency", "reached"]
+    return Table.of(headers, rows, "Transfers by size", "lrrrrrr")
+
+
+def efficiency_bars(analysis: Profiled) -> list[Section]:
+    """The share of the DMA engines' rate that each size of transfer allows, as bars."""
+    found = analysis.transfers_by_size()
+    if not found:
+        return []
+    items = [
+        (f"up to {format_bytes(t.up_to_bytes)}", t.efficiency,
+         f"{t.efficiency:.0%} · {t.number} moved {format_bytes(t.moved_bytes)}")
+        for t in found
+    ]  # fmt: skip
+    return [Bars("DMA efficiency by size of transfer", items,
+                 f"Share of the {found[0].full_gb_s:.0f} GB/s of all DMA engines that one transfer "
+                 "of this size moves when alone, its latency counted.")]  # fmt: skip
+
+
+def memory_pictures(analysis: Profiled) -> list[Section]:
+    """SBUF and PSUM over time, a layer for each source line."""
+    pictures: list[Section] = []
+    for space in (Space.SBUF, Space.PSUM):
+        held = analysis.tenants(space)
+        if not len(held.owner):
+            continue
+        capacity = analysis.chip.integer(f"{space.name.lower()}.bytes_per_partition")
+        drawing = occupancy_svg(held, capacity, analysis.total_ps)
+        least = analysis.sbuf_peak_bytes if space is Space.SBUF else analysis.psum_peak_bytes
+        note = occupancy_note(held, capacity, least)
+        pictures.append(Picture(f"{space.name} over time", drawing, note))
+    return pictures
 
 
 def bottleneck(analysis: Profiled) -> str:
-    """One sentence: the line that most of the time hangs on, and the best change."""
+    """The line that most of the time hangs on; a second line has the best change."""
     ranked = by_line(analysis.critical_path)
     if not ranked:
         return "nothing was executed"
     loc, spent, parts = ranked[0]
     reason = _largest(parts)[0][0]
     share = spent / max(analysis.total_ps, 1)
-    words = f"bottleneck: {loc or 'no source line'}, {share:.0%} of the time, mostly {reason}"
+    words = f"{loc or 'no source line'}, {share:.0%} of the time, mostly {reason}"
     words += f": {_source(loc)}" if _source(loc) else ""
     if analysis.advice:
         best = analysis.advice[0]
-        words += f"\nbest change: {best.change} at {best.loc} saves {best.gain:.0%}"
+        words += f"\n{best.change} at {best.loc} saves {best.gain:.0%}"
     return words
 
 
@@ -103,15 +138,20 @@ def profile_summary(analysis: Profiled) -> str:
     """The bottleneck first, then the summary of the run, then the tables."""
     tables = (critical_table(analysis), advice_table(analysis), sizes_table(analysis),
               lines_table(analysis), stalls_table(analysis))  # fmt: skip
-    parts = [bottleneck(analysis), run_summary(analysis)]
+    words = zip(VERDICTS, bottleneck(analysis).splitlines(), strict=False)
+    parts = ["\n".join(f"{label}: {text}" for label, text in words), run_summary(analysis)]
     return "\n\n".join([*parts, *(t.text() for t in tables if t.rows)])
 
 
-def profile_sections(analysis: Profiled) -> list[Section]:
-    """The tables as parts of a page."""
-    noted = ((critical_table(analysis), CRITICAL_NOTE), (advice_table(analysis), ADVICE_NOTE),
-             (sizes_table(analysis), ""))  # fmt: skip
-    return [Rows(table, note) for table, note in noted if table.rows]
+def profile_page(analysis: Profiled) -> list[Section]:
+    """The parts of a page about one profile: the verdict, where the time goes, then the rest."""
+    noted = (critical_table(analysis), CRITICAL_NOTE), (advice_table(analysis), ADVICE_NOTE)
+    where: list[Section] = [Rows(table, note) for table, note in noted if table.rows]
+    where += memory_pictures(analysis)
+    sizes = sizes_table(analysis)
+    where += [*efficiency_bars(analysis), *([Rows(sizes)] if sizes.rows else [])]
+    verdict = Verdict(list(zip(VERDICTS, bottleneck(analysis).splitlines(), strict=False)))
+    return run_sections(analysis, [verdict], where)
 
 
 def profile_parts_json(analysis: Profiled) -> dict[str, Any]:
@@ -129,13 +169,14 @@ def profile_parts_json(analysis: Profiled) -> dict[str, Any]:
             for a in analysis.advice
         ],
         "transfers": [
-            {"up_to_bytes": size, "number": count, "moved_bytes": moved, "busy_ps": spent}
-            for size, count, moved, spent in analysis.transfers_by_size()
+            {**asdict(t), "alone_gb_s": t.alone_gb_s, "reached_gb_s": t.reached_gb_s,
+             "efficiency": t.efficiency}
+            for t in analysis.transfers_by_size()
         ],
     }  # fmt: skip
 
 
 __all__ = [
     "Profiled", "advice_table", "bottleneck", "critical_table", "profile_parts_json",
-    "profile_sections", "profile_summary", "sizes_table",
+    "profile_page", "profile_summary", "sizes_table",
 ]  # fmt: skip

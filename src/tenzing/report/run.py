@@ -28,8 +28,9 @@ LABEL: Final = "simulated"  # which of the four answers this is: our program on 
 
 FINDINGS_MEAN: Final = "on the chip this would fail or give wrong values"
 TIMELINE_NOTE: Final = (
-    "Hover over a rectangle for the instruction, source line and time. A paler rectangle stands "
-    "for several short instructions with gaps between them. DMA shows data moving."
+    "Hover over a rectangle for the instruction, source line and time. A rectangle below full "
+    "height stands for several short instructions with gaps between them: its height is the busy "
+    "share. DMA shows data moving."
 )
 ASSUMED_NOTE: Final = (
     "No public evidence exists for these numbers on this chip; the times above depend on them."
@@ -263,12 +264,16 @@ def _fact_json(path: str, fact: Fact) -> dict[str, Any]:
 # -- page ---------------------------------------------------------------------------------------
 
 
-def run_sections(analysis: Analysis) -> list[Section]:
-    """The parts of a page about one program."""
+def run_sections(
+    analysis: Analysis, first: Sequence[Section] = (), then: Sequence[Section] = ()
+) -> list[Section]:
+    """The parts of a page about one program; ``first`` and ``then`` around its timeline."""
     return [
         Cards(_cards(analysis)),
+        *first,
         Warnings(analysis.findings, f"Findings: {FINDINGS_MEAN}"),
         TimelinePicture(analysis.timeline(), note=TIMELINE_NOTE),
+        *then,
         _engine_bars(analysis),
         Beside(
             [

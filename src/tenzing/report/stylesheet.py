@@ -45,17 +45,23 @@ th:last-child, td:last-child { padding-right: 0; }
 .r { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg.roofline { max-width: 760px; }
+svg.wide { min-width: 760px; }
+svg text.on { font-size: 11px; fill: var(--card); pointer-events: none; }
 svg text { font-size: 12px; fill: var(--soft); }
 svg text.lane { font-size: 13px; fill: var(--ink); }
 .bed { fill: var(--bed); } .grid { stroke: var(--line); stroke-width: 1; }
+.limit { stroke: var(--warn); stroke-width: 1.5; stroke-dasharray: 6 4; }
+svg text.limit { stroke: none; fill: var(--warn); }
 .roof { fill: none; stroke: var(--accent); stroke-width: 2; }
-rect.c0, circle.c0 { fill: var(--c0); } rect.c1, circle.c1 { fill: var(--c1); }
-rect.c2, circle.c2 { fill: var(--c2); } rect.c3, circle.c3 { fill: var(--c3); }
-rect.c4, circle.c4 { fill: var(--c4); } rect.c5, circle.c5 { fill: var(--c5); }
-rect.c6, circle.c6 { fill: var(--c6); } rect.c7, circle.c7 { fill: var(--c7); }
+svg .c0 { fill: var(--c0); } svg .c1 { fill: var(--c1); }
+svg .c2 { fill: var(--c2); } svg .c3 { fill: var(--c3); }
+svg .c4 { fill: var(--c4); } svg .c5 { fill: var(--c5); }
+svg .c6 { fill: var(--c6); } svg .c7 { fill: var(--c7); }
 i.c0 { background: var(--c0); } i.c1 { background: var(--c1); } i.c2 { background: var(--c2); }
 i.c3 { background: var(--c3); } i.c4 { background: var(--c4); } i.c5 { background: var(--c5); }
 i.c6 { background: var(--c6); } i.c7 { background: var(--c7); }
+details { margin-top: 14px; }
+summary { cursor: pointer; color: var(--soft); font-size: 13.5px; margin-bottom: 8px; }
 .legend { display: flex; flex-wrap: wrap; gap: 6px 18px; margin: 12px 0 0; font-size: 13px;
   color: var(--soft); }
 .legend i { display: inline-block; width: 11px; height: 11px; border-radius: 3px;
@@ -65,6 +71,9 @@ i.c6 { background: var(--c6); } i.c7 { background: var(--c7); }
 .bar { height: 12px; border-radius: 6px; background: var(--bed); overflow: hidden; }
 .bar div { height: 100%; background: var(--accent); border-radius: 6px; }
 .bars .r { color: var(--soft); font-size: 13.5px; }
+.verdict { border-left: 4px solid var(--accent); }
+.verdict dl { display: grid; grid-template-columns: max-content 1fr; gap: 6px 18px; margin: 0; }
+.verdict dt { color: var(--soft); } .verdict dd { margin: 0; overflow-wrap: anywhere; }
 .warning { border-color: var(--warn); background: var(--warn-bed); }
 .warning h2, .warning h3 { color: var(--warn); }
 .warning h3 { font-size: 14.5px; margin: 12px 0 2px; }
@@ -72,6 +81,9 @@ i.c6 { background: var(--c6); } i.c7 { background: var(--c7); }
 pre { margin: 6px 0 0; font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace;
   overflow-x: auto; color: var(--soft); }
 footer { color: var(--soft); font-size: 13px; margin-top: 28px; }
-@media (max-width: 640px) { main { padding: 20px 12px; } section { padding: 14px; } }
+@media (max-width: 640px) { main { padding: 20px 12px; } section { padding: 14px; }
+  .verdict dl { grid-template-columns: 1fr; gap: 0; } .verdict dd { margin-bottom: 8px; }
+  table { min-width: 520px; } .bars { grid-template-columns: max-content 1fr; }
+  .bars .r { grid-column: 1 / -1; text-align: left; margin-top: -8px; } }
 @media print { body { background: none; } section, .card { break-inside: avoid; } }
 """

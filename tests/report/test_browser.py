@@ -1,0 +1,84 @@
+"""The page of a profile in a real browser: it loads, complains of nothing, fits a telephone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tenzing import commands, report
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+LONG_KERNEL = """
+import numpy as np
+import nki
+import nki.isa as nisa
+import nki.language as nl
+
+@nki.jit
+def doubled(x):
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    for start in range(0, x.shape[1], 64):
+        piece = nl.load(x[:, start : start + 64])
+        nl.store(out[:, start : start + 64], nl.add(piece, piece))
+    return out
+
+doubled(np.ones((128, 64 * 400), np.float32))
+"""
+WIDTH_PROBE = (
+    "<script>document.title = document.documentElement.scrollWidth + ' of ' + window.innerWidth"
+    "</script>"
+)
+
+pytestmark = [
+    pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed"),
+]  # fmt: skip
+
+
+def load(page: Path, width: int) -> tuple[str, list[str]]:
+    """The page as the browser understands it, and what its console says."""
+    done = subprocess.run(
+        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+         f"--window-size={width},900", "--virtual-time-budget=2000", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("profile")
+    script = folder / "doubled.py"
+    script.write_text(LONG_KERNEL)
+    result = commands.run(str(script), target="trn2")
+    return report.write_run_html(result, folder / "report.html", profiled=True)
+
+
+def test_a_profile_loads_without_a_word_on_the_console(page: Path) -> None:
+    dom, console = load(page, 1280)
+    assert console == []
+    headings = re.findall("<h2>(.*?)</h2>", dom)
+    for title in ("Timeline", "Critical path", "SBUF over time", "Transfers by size"):
+        assert title in headings
+    assert dom.index("doubled.py:") < dom.index("<h2>Timeline")  # the bottleneck comes first
+
+
+def test_the_console_is_listened_to(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.html"
+    bad.write_text("<script>undefined_name()</script>")
+    assert any("undefined_name" in line for line in load(bad, 1280)[1])
+
+
+@pytest.mark.parametrize("width", [1280, 500])  # Chromium makes no narrower window
+def test_nothing_is_wider_than_the_window(page: Path, width: int, tmp_path: Path) -> None:
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.read_text().replace("</body>", WIDTH_PROBE + "</body>"))
+    found = re.search(r"<title>(\d+) of (\d+)</title>", load(probed, width)[0])
+    assert found is not None
+    content, window = map(int, found.groups())
+    assert content <= window
