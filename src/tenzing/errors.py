@@ -7,7 +7,7 @@ import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 EXIT_REFUSED: Final = 2  # the command line's exit code for anything the user can fix
 _PACKAGE: Final = Path(__file__).resolve().parent
@@ -100,6 +100,10 @@ class TenzingError(Exception):
         self.finding = Finding(self.rule, message, where, next_step, tuple(related))
         super().__init__(message)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors travel between processes with their finding, whatever their class is made from."""
+        return _arrived, (type(self), self.args, self.__dict__)
+
     @property
     def loc(self) -> Loc | None:
         """Where in the user's source, if known."""
@@ -115,6 +119,15 @@ class TenzingError(Exception):
     def render(self) -> str:
         """Text for a terminal, without a traceback."""
         return f"{self.rule}: {self.finding.render()}"
+
+
+def _arrived(
+    kind: type[TenzingError], words: tuple[Any, ...], state: dict[str, Any]
+) -> TenzingError:
+    error = kind.__new__(kind)
+    error.args = words
+    error.__dict__.update(state)
+    return error
 
 
 class FactsError(TenzingError):

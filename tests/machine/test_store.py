@@ -110,6 +110,20 @@ def test_the_oldest_entries_make_room(folder: Path, monkeypatch: pytest.MonkeyPa
     assert 4 <= len(entries(folder)) <= 8
 
 
+def test_large_entries_make_room_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "LIMIT_BYTES", 50_000)
+    for number in range(20):
+        store.cached("kind", {"n": number}, lambda: "x" * 5_000)
+    assert sum(file.stat().st_size for file in entries(folder)) <= 50_000
+    assert len(entries(folder)) >= 4
+
+
+def test_many_are_kept_at_once_and_none_is_a_value(folder: Path) -> None:
+    store.keep("kind", [({"n": n}, None if n == 3 else n) for n in range(5)])
+    found = [store.find("kind", {"n": n}) for n in range(6)]
+    assert found == [(0,), (1,), (2,), (None,), (4,), None]
+
+
 def test_clear(folder: Path) -> None:
     store.cached("kind", {}, Counter())
     assert store.clear() == 1

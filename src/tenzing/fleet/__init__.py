@@ -13,10 +13,12 @@ from tenzing.fleet.steptime import (
     prefill,
     training_step,
 )
+from tenzing.fleet.sweep import sweep
 from tenzing.fleet.workload import Shape, shape_of
 
 __all__ = [
     "Bill", "Fit", "Layout", "Report", "Row", "Score", "Shape", "StepTime", "Table", "bill_for",
     "decode_step", "encoder_batch", "predict_file", "predict_row", "predict_table", "prefill",
-    "read_table", "score_files", "shape_of", "training_step", "unpriced",
+    "read_table", "score_files", "shape_of", "sweep", "training_step",
+    "unpriced",
 ]  # fmt: skip

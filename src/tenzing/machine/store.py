@@ -6,17 +6,26 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import tenzing
+from tenzing.units import MIB
 
 FOLDER: Final = "TENZING_CACHE"  # a folder, or "off"
 OFF: Final = ("off", "0", "no")
 FORMAT: Final = 1
 LIMIT_ENTRIES: Final = 4096  # of one kind; an entry is a few kilobytes
+LIMIT_BYTES: Final = 256 * MIB  # of one kind
+ROOM: Final = 0.75  # of a limit is left once it is passed, so that making room is rare
+
+
+class Kept(NamedTuple):
+    """A value found on disk, which may be None itself."""
+
+    value: Any
 
 
 def cached(kind: str, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
@@ -25,18 +34,48 @@ def cached(kind: str, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any
     ``key`` is everything the value depends on beside facts and sources, as JSON-able values. An
     unreadable or foreign entry is computed again; an unwritable folder means no cache.
     """
+    if cache_folder() is None:
+        return compute()
+    found = find(kind, key)
+    if found is not None:
+        return found.value
+    value = json.loads(json.dumps(compute()))  # what the next call will read, tuples as lists
+    keep(kind, [(key, value)])
+    return value
+
+
+def find(kind: str, key: Mapping[str, Any]) -> Kept | None:
+    """The value kept for ``key``; None when there is none, or caching is off."""
     folder = cache_folder()
     if folder is None:
-        return compute()
-    text = json.dumps({"kind": kind, "key": key, "sources": source_digest(), "format": FORMAT},
-                      sort_keys=True)  # fmt: skip
-    path = folder / kind / (hashlib.sha256(text.encode()).hexdigest() + ".json")
-    found = _read(path, text)
-    if found is not None:
-        return found["value"]
-    entry = json.dumps({"of": text, "value": compute()})
-    _write(path, entry)
-    return json.loads(entry)["value"]  # what the next call will read, tuples as lists
+        return None
+    text = _text(kind, key)
+    try:
+        entry = json.loads(_path(folder, kind, text).read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    whole = isinstance(entry, dict) and entry.get("of") == text and "value" in entry
+    return Kept(entry["value"]) if whole else None
+
+
+def keep(kind: str, results: Iterable[tuple[Mapping[str, Any], Any]]) -> None:
+    """Keep the JSON values of several keys; nothing happens where the folder cannot be written."""
+    folder = cache_folder()
+    if folder is None:
+        return
+    for key, value in results:
+        text = _text(kind, key)
+        _write(_path(folder, kind, text), json.dumps({"of": text, "value": value}))
+    _prune(folder / kind)
+
+
+def _text(kind: str, key: Mapping[str, Any]) -> str:
+    whole = {"kind": kind, "key": key, "sources": source_digest(), "format": FORMAT}
+    return json.dumps(whole, sort_keys=True)
+
+
+def _path(folder: Path, kind: str, text: str) -> Path:
+    return folder / kind / (hashlib.sha256(text.encode()).hexdigest() + ".json")
 
 
 def cache_folder() -> Path | None:
@@ -73,15 +112,6 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, text: str) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return None
-    whole = isinstance(entry, dict) and entry.get("of") == text and "value" in entry
-    return entry if whole else None
-
-
 def _write(path: Path, entry: str) -> None:
     """Whole or not at all: a reader never sees half an entry."""
     part: Path | None = None
@@ -92,18 +122,24 @@ def _write(path: Path, entry: str) -> None:
         with os.fdopen(handle, "w") as file:
             file.write(entry)
         part.replace(path)
-        _prune(path.parent)
     except OSError:
         if part is not None:
             part.unlink(missing_ok=True)
 
 
 def _prune(folder: Path) -> None:
-    """Past the limit the oldest entries go, a quarter at a time so that this is rare."""
-    files = [(entry.stat().st_mtime, entry.path) for entry in os.scandir(folder)]
-    if len(files) > LIMIT_ENTRIES:
-        for _, name in sorted(files)[: len(files) // 4]:
+    """Past a limit the oldest entries go."""
+    try:
+        found = [(e.stat().st_mtime, e.stat().st_size, e.path) for e in os.scandir(folder)]
+    except OSError:
+        return
+    if len(found) <= LIMIT_ENTRIES and sum(size for _, size, _ in found) <= LIMIT_BYTES:
+        return
+    entries, total_bytes = 0, 0
+    for _, size, name in sorted(found, reverse=True):
+        entries, total_bytes = entries + 1, total_bytes + size
+        if entries > ROOM * LIMIT_ENTRIES or total_bytes > ROOM * LIMIT_BYTES:
             Path(name).unlink(missing_ok=True)
 
 
-__all__ = ["cache_folder", "cached", "clear", "source_digest"]
+__all__ = ["Kept", "cache_folder", "cached", "clear", "find", "keep", "source_digest"]
