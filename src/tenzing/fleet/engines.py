@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -27,6 +28,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Chunk = Sequence[tuple[int, Item]]
 Outcomes = list[tuple[int, Result | TenzingError]]
+KNOCK_S: Final = 5.0
 KILLED: Final = 1  # exit status of a worker that lost its parent
 
 
@@ -213,6 +215,7 @@ def _require_ray() -> Any:
 
 def _connect(ray: Any, address: str) -> None:
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray's, gRPC's and the socket's
         raise UsageError(
@@ -220,6 +223,13 @@ def _connect(ray: Any, address: str) -> None:
             allowed="auto, HOST:PORT or ray://HOST:PORT",
             next_step="start one with `ray start --head`",
         ) from None  # fmt: skip
+
+
+def _knock(address: str) -> None:
+    """OSError where nothing listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), KNOCK_S).close()
 
 
 __all__ = ["ItemError", "on_ray", "outcome", "processes", "serial"]

@@ -130,8 +130,9 @@ def _write(path: Path, entry: str) -> None:
 def _prune(folder: Path) -> None:
     """Past a limit the oldest entries go."""
     try:
-        found = [(e.stat().st_mtime, e.stat().st_size, e.path) for e in os.scandir(folder)]
-    except OSError:
+        with os.scandir(folder) as entries_of:
+            found = [(e.stat().st_mtime, e.stat().st_size, e.path) for e in entries_of]
+    except OSError:  # another process makes room, or no folder could be made
         return
     if len(found) <= LIMIT_ENTRIES and sum(size for _, size, _ in found) <= LIMIT_BYTES:
         return
