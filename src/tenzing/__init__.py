@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tenzing.commands import check, compare, compile, compile_buckets, load, run
+    from tenzing.commands import check, compare, compile, compile_buckets, load, run, run_on
     from tenzing.compiler import compile_training, inspect, save
     from tenzing.facts import chip, instance
 
@@ -30,6 +30,7 @@ _HOME = {
     "run": "tenzing.commands",
     "check": "tenzing.commands",
     "compare": "tenzing.commands",
+    "run_on": "tenzing.commands",
     "chip": "tenzing.facts",
     "instance": "tenzing.facts",
 }
@@ -65,5 +66,6 @@ __all__ = [
     "instance",
     "load",
     "run",
+    "run_on",
     "save",
 ]

@@ -100,14 +100,14 @@ def test_compare_keeps_refusals_beside_results(tmp_path: Path) -> None:
     )
     script = HEADER.replace("    nl.store", on_scalar)
     path.write_text(script + "copy(np.ones((128, 8), np.float32))\n")
-    refused, accepted = commands.compare(str(path), targets=["trn1", "trn2"])
+    refused, accepted = commands.run_on(str(path), targets=["trn1", "trn2"])
     assert isinstance(refused, KernelError)
     assert isinstance(accepted, commands.RunResult)
 
 
 def test_compare_stops_at_a_chip_nobody_knows(script: Path) -> None:
     with pytest.raises(FactsError):
-        commands.compare(str(script), targets=["trn2", "trn9"])
+        commands.run_on(str(script), targets=["trn2", "trn9"])
 
 
 @pytest.mark.parametrize(

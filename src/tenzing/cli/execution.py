@@ -1,4 +1,4 @@
-"""Commands that execute: run, check, profile, compare."""
+"""Commands that execute: run, check, profile."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from tenzing import commands, facts, report
+from tenzing import commands, report
 from tenzing.cli.arguments import (
     EXIT_OK,
     add_modes,
@@ -19,9 +19,7 @@ from tenzing.cli.arguments import (
     progress,
     script_output,
 )
-from tenzing.errors import EXIT_REFUSED, TenzingError, UsageError
-
-ALL_TARGETS: Final = "inf2,trn1,trn2,trn3"
+from tenzing.errors import EXIT_REFUSED
 
 
 def add_commands(sub: Any) -> None:
@@ -29,7 +27,6 @@ def add_commands(sub: Any) -> None:
     _add_run(sub)
     _add_check(sub)
     _add_profile(sub)
-    _add_compare(sub)
 
 
 def _add_run(sub: Any) -> None:
@@ -69,15 +66,6 @@ def _add_profile(sub: Any) -> None:
     parser.add_argument(
         "--against", metavar="FILE", help="the profile.json of an earlier run: show what changed"
     )
-
-
-def _add_compare(sub: Any) -> None:
-    parser = command(
-        sub, "compare", "one script or model on several chips: time and money side by side",
-        f"tenzing compare kernel.py --on {ALL_TARGETS}", _compare,
-    )  # fmt: skip
-    add_path(parser)
-    parser.add_argument("--on", default=ALL_TARGETS, metavar="CHIPS", help="comma-separated chips")
 
 
 def _show_graph(options: argparse.Namespace) -> int:
@@ -159,20 +147,6 @@ def _profile(options: argparse.Namespace) -> int:
     if earlier is not None:
         print(report.difference_text(earlier, plain), file=sys.stderr if options.json else None)
     return EXIT_OK
-
-
-def _compare(options: argparse.Namespace) -> int:
-    targets = [t for t in options.on.split(",") if t]
-    if not targets:
-        raise UsageError("--on names no chip", allowed=", ".join(facts.chips()))
-    with script_output(options):
-        results = commands.compare(
-            options.path, targets=targets, argv=options.script, autocast=options.autocast,
-            sizes=options.size, progress=progress(options),
-        )  # fmt: skip
-    print(json.dumps(report.comparison_json(targets, results), indent=2) if options.json
-          else report.comparison_text(targets, results))  # fmt: skip
-    return EXIT_OK if any(not isinstance(r, TenzingError) for r in results) else EXIT_REFUSED
 
 
 __all__ = ["add_commands"]

@@ -6,12 +6,13 @@ Each returns data; printing belongs to :mod:`tenzing.cli`, words and pictures to
 
 from __future__ import annotations
 
+from tenzing.commands.comparison import compare
 from tenzing.commands.execution import (
     analyse_launch,
     analyse_program,
     check,
-    compare,
     run,
+    run_on,
 )
 from tenzing.commands.opening import is_python, load_model, open_model, split_path
 from tenzing.commands.programs import (
@@ -29,5 +30,6 @@ from tenzing.commands.results import KernelResult, RunResult, TimeOnly
 __all__ = [
     "Buckets", "KernelResult", "Progress", "RunResult", "TimeOnly", "analyse_launch",
     "analyse_program", "buckets", "check", "compare", "compile", "compile_buckets", "compile_file",
-    "compile_path", "is_python", "load", "load_model", "open_model", "run", "split_path",
+    "compile_path", "is_python", "load", "load_model", "open_model", "run", "run_on",
+    "split_path",
 ]  # fmt: skip

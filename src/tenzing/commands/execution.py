@@ -86,7 +86,7 @@ def check(
     return run(path, target=target, argv=argv, autocast=autocast, sizes=sizes)
 
 
-def compare(
+def run_on(
     path: str,
     *,
     targets: Sequence[str],
@@ -147,4 +147,4 @@ def _example(compiled: compiler.Compiled, path: str) -> tuple[tuple[Any, ...], d
     return inputs, keywords
 
 
-__all__ = ["analyse_launch", "analyse_program", "check", "compare", "run"]
+__all__ = ["analyse_launch", "analyse_program", "check", "run", "run_on"]

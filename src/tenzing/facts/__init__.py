@@ -8,9 +8,11 @@ from tenzing.facts.loader import sources
 from tenzing.facts.model import knows_model, model, model_entry, models
 from tenzing.facts.price import NoPrice, Price, best_price, no_price, price, prices_of
 from tenzing.facts.render import as_json, render, schema_page
+from tenzing.facts.schema import TERMS
 from tenzing.facts.task import task, task_about, tasks
 
 __all__ = [
+    "TERMS",
     "Accelerator", "Alternative", "Chip", "Fact", "Instance", "NoPrice", "Price", "Source",
     "accelerator", "accelerators", "all_chips", "as_json", "best_price", "chip", "chips",
     "instance", "instances",

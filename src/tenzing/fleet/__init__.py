@@ -1,5 +1,14 @@
 """Many executions over time: money of a program, step times, predictions of published rows."""
 
+from tenzing.fleet.comparison import (
+    DEFAULT_TARGETS,
+    Choice,
+    Comparison,
+    compare,
+    instances_for,
+    sensitivity,
+    simulated,
+)
 from tenzing.fleet.economics import Bill, bill_for, unpriced
 from tenzing.fleet.prediction import predict_file, predict_row, predict_table
 from tenzing.fleet.rows import Row, Table, read_table
@@ -17,8 +26,9 @@ from tenzing.fleet.sweep import sweep
 from tenzing.fleet.workload import Shape, shape_of
 
 __all__ = [
-    "Bill", "Fit", "Layout", "Report", "Row", "Score", "Shape", "StepTime", "Table", "bill_for",
-    "decode_step", "encoder_batch", "predict_file", "predict_row", "predict_table", "prefill",
-    "read_table", "score_files", "shape_of", "sweep", "training_step",
-    "unpriced",
+    "DEFAULT_TARGETS", "Bill", "Choice", "Comparison", "Fit", "Layout", "Report", "Row",
+    "Score", "Shape", "StepTime", "Table", "bill_for", "compare", "decode_step",
+    "encoder_batch", "instances_for", "predict_file", "predict_row", "predict_table", "prefill",
+    "read_table", "score_files", "sensitivity", "shape_of", "simulated", "sweep",
+    "training_step", "unpriced",
 ]  # fmt: skip

@@ -1,6 +1,8 @@
 """Words and pictures: results as text, JSON, HTML and traces. Nothing is computed here."""
 
 from tenzing.report.buckets import advice_json, advice_text
+from tenzing.report.choices import choices_json, choices_text, write_choices_csv
+from tenzing.report.choices_page import write_choices_html
 from tenzing.report.difference import difference_text, read_profile
 from tenzing.report.html import write_html
 from tenzing.report.launches import (
@@ -23,10 +25,10 @@ from tenzing.report.scores import score_text
 from tenzing.report.table import Table, table
 
 __all__ = [
-    "Table", "advice_json", "advice_text", "comparison_json", "comparison_table",
-    "comparison_text", "difference_text", "error_json", "findings_json", "findings_text",
-    "profile_json", "profile_summary",
-    "profile_text", "read_profile", "run_json", "run_result_json", "run_result_text",
-    "run_summary", "saved_json", "saved_text", "score_text", "table", "write_html",
+    "Table", "advice_json", "advice_text", "choices_json", "choices_text", "comparison_json",
+    "comparison_table", "comparison_text", "difference_text", "error_json", "findings_json",
+    "findings_text", "profile_json", "profile_summary", "profile_text", "read_profile",
+    "run_json", "run_result_json", "run_result_text", "run_summary", "saved_json", "saved_text",
+    "score_text", "table", "write_choices_csv", "write_choices_html", "write_html",
     "write_run_html", "write_run_perfetto",
 ]  # fmt: skip

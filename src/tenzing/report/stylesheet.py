@@ -57,6 +57,25 @@ svg .c0 { fill: var(--c0); } svg .c1 { fill: var(--c1); }
 svg .c2 { fill: var(--c2); } svg .c3 { fill: var(--c3); }
 svg .c4 { fill: var(--c4); } svg .c5 { fill: var(--c5); }
 svg .c6 { fill: var(--c6); } svg .c7 { fill: var(--c7); }
+svg polyline { fill: none; stroke-width: 1.8; }
+svg polyline.c0 { fill: none; stroke: var(--c0); }
+svg polyline.c1 { fill: none; stroke: var(--c1); }
+svg polyline.c2 { fill: none; stroke: var(--c2); }
+svg polyline.c3 { fill: none; stroke: var(--c3); }
+svg polyline.c4 { fill: none; stroke: var(--c4); }
+svg polyline.c5 { fill: none; stroke: var(--c5); }
+svg polyline.c6 { fill: none; stroke: var(--c6); }
+svg polyline.c7 { fill: none; stroke: var(--c7); }
+circle.best { stroke: var(--ink); stroke-width: 2; }
+table.sortable th { cursor: pointer; white-space: nowrap; }
+table.sortable td { white-space: nowrap; }
+table.sortable th[aria-sort=ascending]::after { content: " \\25B4"; }
+table.sortable th[aria-sort=descending]::after { content: " \\25BE"; }
+.swings h3 { font-size: 14px; margin: 14px 0 6px; }
+.swing { position: relative; height: 12px; border-radius: 6px; background: var(--bed); }
+.swing div { position: absolute; top: 0; bottom: 0; background: var(--accent); opacity: .55;
+  border-radius: 6px; }
+.swing i { position: absolute; top: -2px; bottom: -2px; width: 2px; background: var(--ink); }
 i.c0 { background: var(--c0); } i.c1 { background: var(--c1); } i.c2 { background: var(--c2); }
 i.c3 { background: var(--c3); } i.c4 { background: var(--c4); } i.c5 { background: var(--c5); }
 i.c6 { background: var(--c6); } i.c7 { background: var(--c7); }
@@ -84,6 +103,8 @@ footer { color: var(--soft); font-size: 13px; margin-top: 28px; }
 @media (max-width: 640px) { main { padding: 20px 12px; } section { padding: 14px; }
   .verdict dl { grid-template-columns: 1fr; gap: 0; } .verdict dd { margin-bottom: 8px; }
   table { min-width: 520px; } .bars { grid-template-columns: max-content 1fr; }
-  .bars .r { grid-column: 1 / -1; text-align: left; margin-top: -8px; } }
+  .bars .r { grid-column: 1 / -1; text-align: left; margin-top: -8px; }
+  .swings .bars { display: block; } .swings .bars .r { display: block; margin: 0 0 8px; }
+  svg.plot { min-width: 560px; } }
 @media print { body { background: none; } section, .card { break-inside: avoid; } }
 """

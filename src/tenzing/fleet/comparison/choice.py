@@ -1,0 +1,110 @@
+"""One configuration and what it gives: a flat record, ready for a table or a data frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tenzing.fleet.estimate import Prediction
+
+OK: Final = "ok"
+SLOW: Final = "misses the limits"
+FULL: Final = "does not fit"
+UNKNOWN: Final = "unknown"
+MILLION: Final = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A layout of a model on a number of instances, with 80 % intervals (``_low``, ``_high``).
+
+    ``rate`` counts ``unit`` a second over all ``instances`` (output tokens, texts, images, trained
+    tokens). Latencies are 0 where the task has none. Money is per million ``unit``, prompts
+    included; ``_input`` and ``_output`` share the bill as prefill and decoding share the time.
+    Energy is per unit. None where no price or power is known. ``status`` is ok, misses the limits,
+    does not fit or unknown, and ``why`` says what is missing. ``replicas`` are copies of the model,
+    ``tp`` and ``pp`` ranks and stages of each; ``batch`` is per copy.
+    """
+
+    target: str
+    instance: str
+    accelerator: str
+    instances: int
+    chips: int
+    tp: int = 1
+    pp: int = 1
+    replicas: int = 1
+    batch: int = 1
+    weights: str = "bf16"
+    kv: str = "bf16"
+    recompute: bool = False
+    status: str = OK
+    why: str = ""
+    unit: str = ""
+    rate: float = 0.0
+    rate_low: float = 0.0
+    rate_high: float = 0.0
+    requests_s: float = 0.0
+    ttft_ms: float = 0.0
+    ttft_ms_low: float = 0.0
+    ttft_ms_high: float = 0.0
+    tpot_ms: float = 0.0
+    tpot_ms_low: float = 0.0
+    tpot_ms_high: float = 0.0
+    latency_ms: float = 0.0
+    latency_ms_low: float = 0.0
+    latency_ms_high: float = 0.0
+    simulated_ms: float | None = None
+    mfu: float = 0.0
+    mbu: float = 0.0
+    memory_share: float = 0.0
+    usd_per_hour: float | None = None
+    term: str = ""
+    price_date: str = ""
+    usd_per_million: float | None = None
+    usd_per_million_low: float | None = None
+    usd_per_million_high: float | None = None
+    usd_per_million_input: float | None = None
+    usd_per_million_output: float | None = None
+    watts: float | None = None
+    joules_per_unit: float | None = None
+    joules_per_unit_low: float | None = None
+    joules_per_unit_high: float | None = None
+    basis: str = ""
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it fits and has figures, within the limits or not."""
+        return self.status in (OK, SLOW)
+
+    @property
+    def merit(self) -> tuple[int, float]:
+        """Smaller is better: within the limits first, then money, then speed where no price is."""
+        rank = (OK, SLOW, FULL, UNKNOWN).index(self.status)
+        if self.status == SLOW:
+            return rank, self.tpot_ms + self.latency_ms + self.ttft_ms
+        if self.usd_per_million is not None:
+            return rank, self.usd_per_million
+        return rank, -self.rate
+
+
+def bounds(name: str, found: Prediction | None, scale: float = 1.0) -> dict[str, float]:
+    """A prediction as the three fields of a figure; zeros for an absent one."""
+    if found is None:
+        return {name: 0.0, f"{name}_low": 0.0, f"{name}_high": 0.0}
+    return {name: found.value * scale, f"{name}_low": found.low * scale,
+            f"{name}_high": found.high * scale}  # fmt: skip
+
+
+def per_unit(amount_per_s: float, rates: Mapping[str, float], name: str) -> dict[str, float]:
+    """An amount a second over a rate and its bounds: what one unit takes."""
+    if not rates["rate"] or not math.isfinite(amount_per_s):
+        return {}
+    return {name: amount_per_s / rates["rate"], f"{name}_low": amount_per_s / rates["rate_high"],
+            f"{name}_high": amount_per_s / rates["rate_low"]}  # fmt: skip
+
+
+__all__ = ["FULL", "MILLION", "OK", "SLOW", "UNKNOWN", "Choice", "bounds", "per_unit"]

@@ -1,0 +1,151 @@
+"""What is on offer: an instance, how many, its accelerator, its price and its power."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from tenzing import facts
+from tenzing.errors import TenzingError, UsageError
+from tenzing.facts import Accelerator, Instance, Price
+from tenzing.fleet.comparison.choice import MILLION, per_unit
+from tenzing.units import SECONDS_PER_HOUR
+
+_TARGET: Final = re.compile(r"^(?P<name>.+?)(?:\s*[x*]\s*(?P<count>\d+))?$")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """``count`` instances of one kind under the name a user gave, and what an hour of one costs.
+
+    ``watts`` (and its bounds) is what one instance draws when busy, None where nothing is known.
+    """
+
+    target: str
+    instance: str
+    accelerator: str
+    chips: int
+    count: int = 1
+    usd_per_hour: float | None = None
+    term: str = ""
+    price_date: str = ""
+    idle_watts: tuple[float, float] | None = None
+    peak_watts: tuple[float, float] | None = None
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> Accelerator:
+        """Its accelerator."""
+        return facts.accelerator(self.accelerator)
+
+    @property
+    def ranks(self) -> int:
+        """Ranks of one instance: logical cores of AWS silicon, else whole devices."""
+        return self.chips * self.ranks_per_chip
+
+    @property
+    def ranks_per_chip(self) -> int:
+        """Logical cores of an AWS chip; 1 for others."""
+        device = self.device
+        if device.family != "neuron":
+            return 1
+        chip = facts.chip(device.name)
+        pair = chip.known("chip.logical_core_cores")
+        return device.cores // (chip.integer("chip.logical_core_cores") if pair else 1)
+
+    def scaled(self, count: int) -> Offer:
+        """The same with another number of instances."""
+        return replace(self, count=count)
+
+    def money(self, rates: dict[str, float]) -> dict[str, Any]:
+        """Price fields of a choice that makes ``rates`` with all instances."""
+        shown = {"usd_per_hour": self.usd_per_hour, "term": self.term,
+                 "price_date": self.price_date}  # fmt: skip
+        if self.usd_per_hour is None:
+            return shown
+        per_s = self.usd_per_hour * self.count / SECONDS_PER_HOUR
+        return shown | per_unit(per_s * MILLION, rates, "usd_per_million")
+
+    def energy(self, rates: dict[str, float], busy: float) -> dict[str, Any]:
+        """Energy fields: between idle and peak power as busy as the busier of math and memory."""
+        if self.idle_watts is None or self.peak_watts is None:
+            return {}
+        share = min(max(busy, 0.0), 1.0)
+        low, high = (i + (p - i) * share for i, p in zip(self.idle_watts, self.peak_watts,
+                                                        strict=True))  # fmt: skip
+        watts = (low + high) / 2 * self.count
+        fields = per_unit(watts, rates, "joules_per_unit")
+        if fields:  # the interval holds that of the power as well
+            fields["joules_per_unit_low"] *= low * self.count / watts
+            fields["joules_per_unit_high"] *= high * self.count / watts
+        return {"watts": watts, **fields}
+
+
+def offers(
+    targets: Sequence[str], *, term: str = "", region: str | None = None
+) -> tuple[list[Offer], list[tuple[str, str]]]:
+    """Offers for what a user names: instances (``p5.48xlarge``, ``trn2.48xlarge x4``) or chips.
+
+    A chip stands for every instance that has it. The second list holds the names for which there is
+    nothing to rent, each with the reason: no target is dropped without a word.
+    """
+    found: list[Offer] = []
+    absent: list[tuple[str, str]] = []
+    for target in targets:
+        match = _TARGET.match(target.strip())
+        if match is None:
+            raise UsageError("a target is empty", next_step="give instances, such as p5.48xlarge")
+        count = int(match["count"] or 1)
+        if count < 1:
+            raise UsageError(f"{target}: at least one instance", got=count)
+        names, reason = _instances(match["name"])
+        if not names:
+            absent.append((target, reason))
+        found += [_offer(target, name, count, term, region) for name in names]
+    return found, absent
+
+
+def _instances(name: str) -> tuple[list[str], str]:
+    """Instances that a name stands for; none, and why, for a chip nobody rents out."""
+    known = facts.instances()
+    lower = name.strip().lower()
+    if lower in known:
+        return [lower], ""
+    try:
+        chip = facts.accelerator(name).name
+    except TenzingError:
+        near = [n for n in known if n.split(".")[0] == lower.split(".")[0]] or list(known)
+        raise UsageError(
+            f"{name} is neither an instance nor an accelerator", allowed=", ".join(near),
+            next_step="tenzing facts lists all",
+        ) from None  # fmt: skip
+    having = [n for n, instance in known.items() if instance.accelerator == chip]
+    return having, "" if having else f"no instance with {chip} is known"
+
+
+def _offer(target: str, name: str, count: int, term: str, region: str | None) -> Offer:
+    instance = facts.instance(name)
+    price = _price(name, term, region)
+    watts, assumed = _watts(instance)
+    return Offer(
+        target, name, instance.accelerator, instance.chips, count,
+        price.usd_per_hour if price else None, price.term if price else "",
+        str(price.date) if price else "", *watts, assumed=assumed,
+    )  # fmt: skip
+
+
+def _price(name: str, term: str, region: str | None) -> Price | None:
+    if term:
+        return facts.price(name, term, region)
+    return facts.best_price(name, region)
+
+
+def _watts(
+    instance: Instance,
+) -> tuple[tuple[tuple[float, float] | None, tuple[float, float] | None], tuple[str, ...]]:
+    return (None, None), ()
+
+
+__all__ = ["Offer", "offers"]

@@ -1,0 +1,166 @@
+"""The search: every layout on every target, the best of each, the frontier between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from tenzing import facts
+from tenzing.errors import UsageError
+from tenzing.fleet.comparison import batches, serving, training
+from tenzing.fleet.comparison.choice import Choice
+from tenzing.fleet.comparison.offer import Offer, offers
+from tenzing.fleet.comparison.task import Encoding, Imaging, Serving, Task, task_named
+from tenzing.fleet.steptime import Layout, decode_step
+from tenzing.fleet.workload import Shape, shape_of
+
+Progress = Callable[[str], None]
+DEFAULT_TARGETS: Final = (
+    "inf2.48xlarge", "trn1.32xlarge", "trn2.48xlarge", "p5.48xlarge", "p5en.48xlarge",
+    "g6e.48xlarge", "c8g.48xlarge",
+)  # fmt: skip
+# What a model of each kind is for, where a user does not say.
+USUAL: Final = {
+    "decoder": "chat", "moe": "chat", "encoder": "embed", "encoder-decoder": "embed",
+    "diffusion": "image",
+}  # fmt: skip
+FAMILY_OF: Final = {
+    "decoder": ("serving", "training"), "moe": ("serving", "training"),
+    "encoder": ("encoding", "training"), "encoder-decoder": ("encoding", "training"),
+    "vision-transformer": ("encoding", "training"), "diffusion": ("imaging",),
+}  # fmt: skip
+MS_PER_S: Final = 1e3
+EVERY: Final = 200  # configurations between two lines of progress
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every configuration asked, in order; targets with nothing to rent; what was assumed."""
+
+    model: str
+    shape: Shape
+    task_name: str
+    task: Task
+    choices: tuple[Choice, ...]
+    absent: tuple[tuple[str, str], ...]
+    assumed: tuple[str, ...]
+
+    @property
+    def best(self) -> tuple[Choice, ...]:
+        """The best configuration of every target and instance, cheapest first."""
+        groups: dict[tuple[str, str, int], list[Choice]] = {}
+        for choice in self.choices:
+            groups.setdefault((choice.target, choice.instance, choice.instances), []).append(choice)
+        return tuple(sorted((min(g, key=lambda c: c.merit) for g in groups.values()),
+                            key=lambda c: c.merit))  # fmt: skip
+
+    def frontier(self, target: str, instance: str) -> tuple[Choice, ...]:
+        """Configurations that no other beats in both speed for a user and work for the money."""
+        mine = [c for c in self.choices
+                if c.usable and c.target == target and c.instance == instance]  # fmt: skip
+        kept: list[Choice] = []
+        for choice in sorted(mine, key=lambda c: (_wait(c), -c.rate)):
+            if not kept or choice.rate > kept[-1].rate:
+                kept.append(choice)
+        return tuple(kept)
+
+
+def _wait(choice: Choice) -> float:
+    """What a user waits for: the next token, or the whole batch."""
+    return choice.tpot_ms or choice.latency_ms
+
+
+def compare(
+    model: str, on: Sequence[str] = DEFAULT_TARGETS, task: str = "", *,
+    weights: Sequence[str] = ("bf16",), kv: Sequence[str] = ("bf16",), term: str = "",
+    region: str | None = None, progress: Progress = lambda _: None, **overrides: Any,
+) -> Comparison:  # fmt: skip
+    """A model's work on several targets: all layouts and batches, with time, money and energy.
+
+    ``on`` names instances or chips; ``overrides`` are fields of the task (``prompt_tokens=2048``).
+    Raises UsageError for targets nobody knows and for a task that is not the model's.
+    """
+    if not on:
+        raise UsageError("no targets to compare", next_step="name instances, such as p5.48xlarge")
+    shape = shape_of(model)
+    name = task or USUAL.get(shape.kind, "")
+    if not name:
+        raise UsageError(f"{model} is a {shape.kind} model: say what it does", allowed=", ".join(
+            facts.tasks()), next_step="give --task")  # fmt: skip
+    wanted, defaults = task_named(name, **overrides)
+    _suits(model, shape, name)
+    found, absent = offers(on, term=term, region=region)
+    pairs = tuple((w, k) for w in weights for k in kv)
+    asked = [q for offer in found for q in _questions(model, wanted, offer, pairs)]
+    progress(f"{len(asked)} configurations of {model} on {len(found)} kinds of instance")
+    choices = tuple(_answers(asked, progress))
+    leaned = {a for c in choices for a in c.assumed} | {a for o in found for a in o.assumed}
+    return Comparison(model, shape, name, wanted, choices, tuple(absent),
+                      (*defaults, *sorted(leaned)))  # fmt: skip
+
+
+def _suits(model: str, shape: Shape, task: str) -> None:
+    family, _ = facts.task(task)
+    allowed = FAMILY_OF.get(shape.kind, ())
+    if allowed and family not in allowed:
+        usual = [t for t in facts.tasks() if facts.task(t)[0] in allowed]
+        raise UsageError(f"{model} is a {shape.kind} model: {task} is not its work", got=task,
+                         allowed=", ".join(usual))  # fmt: skip
+
+
+def _questions(
+    model: str, task: Task, offer: Offer, formats: tuple[tuple[str, str], ...]
+) -> Iterable[Any]:
+    if isinstance(task, Serving):
+        return serving.questions(model, task, offer, formats)
+    if isinstance(task, Encoding | Imaging):
+        return batches.questions(model, task, offer)
+    return training.questions(model, task, offer)
+
+
+def evaluate(question: Any) -> Choice:
+    """The figures of any question; a function of the module, so that other processes can run it."""
+    if isinstance(question, serving.Question):
+        return serving.evaluate(question)
+    if isinstance(question, batches.Question):
+        return batches.evaluate(question)
+    return training.evaluate(question)
+
+
+def _answers(asked: Sequence[Any], progress: Progress) -> Iterable[Choice]:
+    for at, question in enumerate(asked, 1):
+        yield evaluate(question)
+        if at % EVERY == 0:
+            progress(f"{at} of {len(asked)} configurations")
+
+
+def instances_for(choice: Choice, requests_s: float) -> int:
+    """Instances that serve a demand at full batches; none for a choice without figures."""
+    if not choice.requests_s:
+        return 0
+    return math.ceil(requests_s * choice.instances / choice.requests_s)
+
+
+def simulated(found: Comparison, progress: Progress = lambda _: None) -> Comparison:
+    """The same with the decode step or the encoder of our own compiled program beside the best.
+
+    Only where our compiler knows the model and the chip runs NKI; others keep None. The first time
+    of a layout is slow, later ones come from the store of results.
+    """
+    task = found.task
+    times: dict[Choice, Choice] = {}
+    for best in found.best:
+        if best.usable and isinstance(task, Serving) and best.accelerator in facts.chips():
+            progress(f"compiling {found.model} for {best.instance}: tp {best.tp}")
+            layout = Layout(best.accelerator, best.tp, best.replicas, 1, best.weights, kv=best.kv)
+            step = decode_step(found.model, layout, batch=best.batch, context=task.window,
+                               simulate=True, progress=progress)  # fmt: skip
+            ms = None if step.simulated_s is None else step.simulated_s * MS_PER_S / task.accepted
+            times[best] = replace(best, simulated_ms=ms)
+    return replace(found, choices=tuple(times.get(c, c) for c in found.choices))
+
+
+__all__ = ["DEFAULT_TARGETS", "Comparison", "compare", "evaluate", "instances_for",
+           "simulated"]  # fmt: skip

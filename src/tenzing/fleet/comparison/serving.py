@@ -1,0 +1,193 @@
+"""Serving a language model on an offer: every layout, batch and number format, and its figures."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from tenzing.errors import TenzingError
+from tenzing.fleet.comparison.choice import FULL, OK, SLOW, UNKNOWN, Choice, bounds
+from tenzing.fleet.comparison.offer import Offer
+from tenzing.fleet.comparison.task import Serving
+from tenzing.fleet.estimate import Prediction
+from tenzing.fleet.estimators.device import BYTES
+from tenzing.fleet.prediction import predict_row
+from tenzing.fleet.rows import CONFIGURATION, Row
+from tenzing.fleet.steptime import Layout, serving_fit
+from tenzing.fleet.workload import MULTIPLY_ADD, Shape, shape_of
+
+KIND: Final = "inference_llm"
+TERA: Final = 1e12
+GB: Final = 1e9
+MS_PER_S: Final = 1e3
+UNIT: Final = "output tokens"
+BATCHES: Final = tuple(2**n for n in range(10))  # per copy of the model
+NARROW: Final = ("fp8", "int8", "fp4")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A model, a task and an offer with one layout: what one evaluation needs."""
+
+    model: str
+    task: Serving
+    offer: Offer
+    tp: int
+    batch: int
+    weights: str
+    kv: str
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of one copy; all ranks of the instances that are left hold further copies."""
+        return Layout(self.offer.accelerator, self.tp, self.replicas, 1, self.weights, kv=self.kv)
+
+    @property
+    def replicas(self) -> int:
+        """Copies of the model on all instances."""
+        return self.offer.ranks * self.offer.count // self.tp
+
+
+def questions(model: str, task: Serving, offer: Offer, formats: tuple[tuple[str, str], ...]
+              ) -> Iterator[Question]:  # fmt: skip
+    """Layouts worth asking: tensor-parallel powers of two within an instance, batches that fit.
+
+    One question that does not fit is kept where none does, so that the answer says what is missing.
+    """
+    shape = shape_of(model)
+    for weights, kv in formats:
+        if not _has_format(offer, weights):
+            continue
+        for tp in _widths(offer.ranks, shape):
+            layout = Question(model, task, offer, tp, 1, weights, kv)
+            fitting = _fitting(shape, layout)
+            largest = tp == max(_widths(offer.ranks, shape))
+            for batch in fitting or (BATCHES[:1] if largest else ()):
+                yield replace(layout, batch=batch)
+
+
+def _widths(ranks: int, shape: Shape) -> list[int]:
+    """Powers of two up to the ranks and the heads; the whole instance too where it is none."""
+    most = min(ranks, max(shape.heads, 1))
+    return [2**n for n in range(most.bit_length()) if 2**n <= most]
+
+
+def _has_format(offer: Offer, weights: str) -> bool:
+    device = offer.device
+    if weights == "fp4":
+        return bool(device.fp4_tflops)
+    return weights != "fp8" or bool(device.fp8_tflops) or device.family == "neuron"
+
+
+def _fitting(shape: Shape, q: Question) -> list[int]:
+    """Batches whose cache fits beside the weights."""
+
+    def fits(batch: int) -> bool:
+        return not serving_fit(shape, q.layout, batch, q.task.window).missing
+
+    return list(itertools.takewhile(fits, BATCHES))
+
+
+def evaluate(question: Question) -> Choice:
+    """The figures of one configuration; a refusal is an answer with its reason."""
+    try:
+        return _evaluated(question)
+    except TenzingError as error:
+        return replace(_blank(question), status=UNKNOWN, why=str(error).splitlines()[0])
+
+
+def _evaluated(q: Question) -> Choice:
+    shape = shape_of(q.model)
+    fit = serving_fit(shape, q.layout, q.batch, q.task.window)
+    if fit.missing:
+        why = (f"a rank needs {fit.needed / 2**30:.1f} GiB of {fit.available / 2**30:.1f}: weights "
+               f"{fit.weights / 2**30:.1f}, cache {fit.cache / 2**30:.1f}")  # fmt: skip
+        return replace(_blank(q), status=FULL, why=why,
+                       memory_share=fit.needed / fit.available)  # fmt: skip
+    answer = predict_row(_row(q))
+    found = answer.predictions
+    rates = _rates(q, found)
+    requests = rates["rate"] / q.task.output_tokens
+    first, between = found.get("ttft_ms_mean"), found.get("tpot_ms_mean")
+    mfu, mbu = _shares(q, shape, requests, between)
+    figures: dict[str, Any] = {
+        **rates, **bounds("ttft_ms", first), **bounds("tpot_ms", between),
+        "requests_s": requests, "mfu": mfu, "mbu": mbu,
+        "memory_share": fit.needed / fit.available,
+        **_split(q, q.offer.money(rates), first, between),
+        **q.offer.energy(rates, max(mfu, mbu)),
+    }  # fmt: skip
+    assumed = {name for p in found.values() for name in p.assumed}
+    made = replace(_blank(q), **figures, basis=answer.basis, assumed=tuple(sorted(assumed)))
+    return _judged(made, q.task)
+
+
+def _blank(q: Question) -> Choice:
+    o = q.offer
+    return Choice(o.target, o.instance, o.accelerator, o.count, o.chips * o.count, q.tp, 1,
+                  q.replicas, q.batch, q.weights, q.kv, unit=UNIT,
+                  usd_per_hour=o.usd_per_hour, term=o.term, price_date=o.price_date)  # fmt: skip
+
+
+def _judged(choice: Choice, task: Serving) -> Choice:
+    over = [f"{name} {value:.0f} ms is above {limit:.0f}"
+            for name, value, limit in (("TTFT", choice.ttft_ms, task.ttft_ms),
+                                       ("TPOT", choice.tpot_ms, task.tpot_ms))
+            if limit and value > limit]  # fmt: skip
+    return replace(choice, status=SLOW if over else OK, why="; ".join(over))
+
+
+def _row(q: Question) -> Row:
+    """The configuration as a row that the estimators read: as many clients as slots."""
+    task = q.task
+    cells = q.layout.cells() | {
+        "model": q.model, "instance": q.offer.instance, "batch": str(q.batch),
+        "concurrency": str(q.batch * q.replicas), "input_len": str(task.prompt_tokens),
+        "output_len": str(task.output_tokens), "seq_len": str(task.window), "kv_dtype": q.kv,
+        "tok_s_scope": "system", "run_mode": "online",
+        "spec_decode": f"mean {task.accepted:.3f}" if task.accepted > 1 else "",
+        "prefix_hit": f"{task.prefix_hit:.4f}" if task.prefix_hit else "",
+    }  # fmt: skip
+    return Row(KIND, {name: cells.get(name, "") for name in CONFIGURATION[KIND]})
+
+
+def _rates(q: Question, found: Any) -> dict[str, float]:
+    return bounds("rate", found.get("output_tok_s"))
+
+
+def _shares(
+    q: Question, shape: Shape, requests: float, between: Prediction | None
+) -> tuple[float, float]:
+    """MFU over prompts and answers; MBU of decoding, weights and cache read for every step."""
+    device, chips = q.offer.device, q.offer.chips * q.offer.count
+    computed = q.task.prompt_tokens * (1 - q.task.prefix_hit) + q.task.output_tokens
+    flops = MULTIPLY_ADD * shape.active * computed * requests
+    mfu = flops / (device.tflops("bf16") * TERA * chips)
+    if between is None or not between.value:
+        return mfu, 0.0
+    read = shape.touched(q.batch) * BYTES[q.weights]
+    read += q.batch * q.task.window * shape.kv_values * BYTES[q.kv]
+    held = device.hbm_gb_s * GB * q.tp / q.offer.ranks_per_chip
+    step_s = between.value / MS_PER_S * q.task.accepted
+    return mfu, read / step_s / held
+
+
+def _split(
+    q: Question, money: dict[str, Any], first: Prediction | None, between: Prediction | None
+) -> dict[str, Any]:
+    """The bill shared between input and output tokens as the time of prefill and decoding is."""
+    whole = money.get("usd_per_million")
+    if whole is None or first is None or between is None:
+        return money
+    slot_ms = first.value + q.task.output_tokens * between.value
+    prefill = min(q.batch * first.value / slot_ms, 1.0) if slot_ms else 0.0
+    per_request = whole * q.task.output_tokens
+    return money | {
+        "usd_per_million_input": per_request * prefill / q.task.prompt_tokens,
+        "usd_per_million_output": whole * (1 - prefill),
+    }
+
+
+__all__ = ["Question", "evaluate", "questions"]
