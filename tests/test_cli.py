@@ -73,7 +73,7 @@ def test_compare(run: Run) -> None:
 
 def test_compare_as_json(run: Run) -> None:
     plain = json.loads(run("compare", SMALL, "--json")[0])
-    assert list(plain["targets"]) == cli.execution.ALL_TARGETS.split(",")
+    assert list(plain["targets"]) == cli.comparison.ALL_CHIPS.split(",")
     assert all("kernels" in result for result in plain["targets"].values())
 
 

@@ -1,4 +1,4 @@
-"""The page of a profile in a real browser: it loads, complains of nothing, fits a telephone."""
+"""Pages in a real browser: they load, complain of nothing, fit a telephone, sort."""
 
 from __future__ import annotations
 
@@ -59,6 +59,30 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report.write_run_html(result, folder / "report.html", profiled=True)
 
 
+@pytest.fixture(scope="module")
+def choices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = commands.compare("llama-3.1-8b", ["inf2.48xlarge", "trn1.32xlarge", "trn2.48xlarge"])
+    return report.write_choices_html(found, tmp_path_factory.mktemp("choices") / "choices.html")
+
+
+def test_a_comparison_draws_its_plot_and_sorts_its_table(choices: Path, tmp_path: Path) -> None:
+    dom, console = load(choices, 1280)
+    assert console == []
+    assert dom.count('<circle class="c') > 3
+    clicked = tmp_path / "clicked.html"
+    click = "<script>document.querySelectorAll('table.sortable th')[2].click()</script>"
+    clicked.write_text(choices.read_text().replace("</body>", click + "</body>"))
+    dom, console = load(clicked, 1280)
+    assert console == []
+    table = dom[dom.index("<table") : dom.index("</table>")]
+    assert 'aria-sort="ascending"' in table
+    rates = [
+        float(x.replace(",", "")) for x in re.findall(r">([\d,.]+) \([\d,.]+-[\d,.]+\)<", table)
+    ]
+    shown = rates[:: len(rates) // 3]  # the first range of each of the three rows
+    assert shown == sorted(shown)
+
+
 def test_a_profile_loads_without_a_word_on_the_console(page: Path) -> None:
     dom, console = load(page, 1280)
     assert console == []
@@ -75,9 +99,13 @@ def test_the_console_is_listened_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [1280, 500])  # Chromium makes no narrower window
-def test_nothing_is_wider_than_the_window(page: Path, width: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["page", "choices"])
+def test_nothing_is_wider_than_the_window(
+    name: str, width: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    source: Path = request.getfixturevalue(name)
     probed = tmp_path / "probed.html"
-    probed.write_text(page.read_text().replace("</body>", WIDTH_PROBE + "</body>"))
+    probed.write_text(source.read_text().replace("</body>", WIDTH_PROBE + "</body>"))
     found = re.search(r"<title>(\d+) of (\d+)</title>", load(probed, width)[0])
     assert found is not None
     content, window = map(int, found.groups())

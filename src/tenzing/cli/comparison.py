@@ -40,9 +40,11 @@ def add_commands(sub: Any) -> None:
                         help="for models by name: " + ", ".join(facts.tasks()))  # fmt: skip
     _add_sizes(parser.add_argument_group("the task, where it is not the usual one"))
     _add_offers(parser.add_argument_group("layouts and prices"))
-    parser.add_argument("--simulate", action="store_true",
-                        help="add the step of our own program (slow at first)")  # fmt: skip
+    parser.add_argument("--no-simulate", dest="simulate", action="store_false",
+                        help="leave out the step of our own program")  # fmt: skip
     parser.add_argument("--all", action="store_true", help="every configuration, not only the best")
+    parser.add_argument("--ray", default="", metavar="ADDRESS",
+                        help="search on a Ray cluster (extra: ray)")  # fmt: skip
     parser.add_argument("--csv", metavar="FILE", help="write every configuration as CSV")
     parser.add_argument("--html", metavar="FILE", help="write a page with plots")
 
@@ -86,7 +88,7 @@ def _compare(options: argparse.Namespace) -> int:
     found = commands.compare(
         options.path, targets, options.task, simulate=options.simulate,
         weights=_names(options.weights), kv=_names(options.kv), term=options.term,
-        region=options.region, progress=progress(options),
+        region=options.region, ray=options.ray, progress=progress(options),
         **{name: getattr(options, name) for name in _FIELDS},
     )  # fmt: skip
     if options.csv:

@@ -27,6 +27,11 @@ class Instance(Book):
     chip: str = ""
 
     @property
+    def accelerator(self) -> str:
+        """Name of what computes in it."""
+        return self.chip
+
+    @property
     def chips(self) -> int:
         """Number of chips."""
         return self.integer("chips")

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tenzing import facts
-from tenzing.errors import UsageError
+from tenzing.errors import TenzingError, UsageError
 from tenzing.fleet.comparison import batches, serving, training
 from tenzing.fleet.comparison.choice import Choice
 from tenzing.fleet.comparison.offer import Offer, offers
 from tenzing.fleet.comparison.task import Encoding, Imaging, Serving, Task, task_named
+from tenzing.fleet.estimators.device import BYTES
 from tenzing.fleet.steptime import Layout, decode_step
+from tenzing.fleet.sweep import sweep
 from tenzing.fleet.workload import Shape, shape_of
 
 Progress = Callable[[str], None]
@@ -32,7 +34,7 @@ FAMILY_OF: Final = {
     "vision-transformer": ("encoding", "training"), "diffusion": ("imaging",),
 }  # fmt: skip
 MS_PER_S: Final = 1e3
-EVERY: Final = 200  # configurations between two lines of progress
+WORTH_PROCESSES: Final = 4000  # configurations: fewer take less time than processes to start
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,13 @@ def _wait(choice: Choice) -> float:
 def compare(
     model: str, on: Sequence[str] = DEFAULT_TARGETS, task: str = "", *,
     weights: Sequence[str] = ("bf16",), kv: Sequence[str] = ("bf16",), term: str = "",
-    region: str | None = None, progress: Progress = lambda _: None, **overrides: Any,
+    region: str | None = None, ray: str = "", jobs: int | None = None,
+    progress: Progress = lambda _: None, **overrides: Any,
 ) -> Comparison:  # fmt: skip
     """A model's work on several targets: all layouts and batches, with time, money and energy.
 
-    ``on`` names instances or chips; ``overrides`` are fields of the task (``prompt_tokens=2048``).
+    ``on`` names instances or chips; ``overrides`` are fields of the task (``prompt_tokens=2048``);
+    ``ray`` is the address of a cluster that searches instead of this machine.
     Raises UsageError for targets nobody knows and for a task that is not the model's.
     """
     if not on:
@@ -92,10 +96,13 @@ def compare(
     wanted, defaults = task_named(name, **overrides)
     _suits(model, shape, name)
     found, absent = offers(on, term=term, region=region)
+    for form in (*weights, *kv):
+        if form not in BYTES:
+            raise UsageError("unknown number format", got=form, allowed=", ".join(BYTES))
     pairs = tuple((w, k) for w in weights for k in kv)
     asked = [q for offer in found for q in _questions(model, wanted, offer, pairs)]
     progress(f"{len(asked)} configurations of {model} on {len(found)} kinds of instance")
-    choices = tuple(_answers(asked, progress))
+    choices = tuple(_answers(asked, ray, jobs, progress))
     leaned = {a for c in choices for a in c.assumed} | {a for o in found for a in o.assumed}
     return Comparison(model, shape, name, wanted, choices, tuple(absent),
                       (*defaults, *sorted(leaned)))  # fmt: skip
@@ -129,11 +136,15 @@ def evaluate(question: Any) -> Choice:
     return training.evaluate(question)
 
 
-def _answers(asked: Sequence[Any], progress: Progress) -> Iterable[Choice]:
-    for at, question in enumerate(asked, 1):
-        yield evaluate(question)
-        if at % EVERY == 0:
-            progress(f"{at} of {len(asked)} configurations")
+def _answers(asked: list[Any], ray: str, jobs: int | None, progress: Progress) -> list[Choice]:
+    """Evaluated here, in other processes, or on a cluster; computing one beats keeping it."""
+    alone = jobs is None and not ray and len(asked) < WORTH_PROCESSES
+    found = sweep(evaluate, asked, ray=ray, jobs=1 if alone else jobs, keep=False,
+                  progress=progress)  # fmt: skip
+    for answer in found:
+        if isinstance(answer, TenzingError):
+            raise answer
+    return [answer for answer in found if isinstance(answer, Choice)]
 
 
 def instances_for(choice: Choice, requests_s: float) -> int:
