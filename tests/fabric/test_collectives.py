@@ -62,3 +62,36 @@ def test_two_ranks_of_one_chip_beside_the_published_times(size: int) -> None:
     assert got_us < PUBLISHED_US[size] * 1.3
     if size >= 64 * MIB:
         assert got_us > PUBLISHED_US[size] / 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_instances_take_longer_than_one(kind: str) -> None:
+    for size in (1 << 14, 1 << 22, 1 << 28):
+        times = [collective_ps(TRN2, Collective(kind, size, 64, n)) for n in (1, 2, 4)]
+        assert times[0] < times[1] <= times[2]
+
+
+def test_a_sum_across_instances_is_its_scatter_its_share_and_its_gather() -> None:
+    """Hierarchical, as documented: inside, between, inside; the trigger counts once."""
+    size, local, instances = 1 << 26, 16, 4
+    trigger = round(TRN2.number("collective.trigger_ns") * 1000)
+    whole = collective_ps(TRN2, Collective("all_reduce", size, local * instances, instances))
+    inside = sum(
+        collective_ps(TRN2, Collective(k, size, local)) - trigger
+        for k in ("reduce_scatter", "all_gather")
+    )
+    share = size // local
+    hops = 2 * 2 * TRN2.number("collective.inter_instance_hop_ns")  # there and back, log2(4)
+    sent = 2 * share * 3 // 4
+    between_ns = hops + sent / (TRN2.number("collective.inter_instance_rank_gbps") / 8)
+    assert whole == pytest.approx(trigger + inside + between_ns * 1000, rel=1e-6)
+
+
+def test_ranks_that_instances_cannot_share_are_refused() -> None:
+    with pytest.raises(UsageError, match="10 ranks on 4 instances"):
+        collective_ps(TRN2, Collective("all_reduce", MIB, 10, 4))
+
+
+def test_across_instances_the_algorithm_is_hierarchical() -> None:
+    assert Collective("all_gather", MIB, 32, 2).algorithm(TRN2) == "hierarchical"
+    assert Collective("all_gather", MIB, 32, 2).steps(TRN2) > 0

@@ -167,10 +167,14 @@ def training_step(
 
 
 def serving_fit(shape: Shape, layout: Layout, batch: int, context: int) -> Fit:
-    """What a rank of a serving replica holds: weights, cache, activations."""
+    """What a rank of a serving replica holds: weights, cache, activations.
+
+    ``batch`` requests are in each of the ``pp`` stages at a time, so the cache of a rank does not
+    depend on their number.
+    """
     heads = max(shape.kv_heads / layout.tp, 1.0) / shape.kv_heads  # heads are not cut
     return Fit(
-        shape.params * BYTES[layout.weights] / layout.tp,
+        shape.params * BYTES[layout.weights] / (layout.tp * layout.pp),
         batch * context * shape.kv_values * BYTES[layout.kv] * heads,
         batch * shape.hidden * ACTIVATION_COPIES * BF16_BYTES,
         0.0,

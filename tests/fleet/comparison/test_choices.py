@@ -109,6 +109,21 @@ def test_a_model_that_does_not_fit_is_said_with_its_bytes() -> None:
     assert found.usd_per_million is None
 
 
+def test_a_model_beyond_one_instance_is_cut_into_stages() -> None:
+    """Stages hold a part of the layers each; the answer counts all of the instances."""
+    (one,) = compare("llama-3.1-405b", ["trn1.32xlarge"]).best
+    (four,) = compare("llama-3.1-405b", ["trn1.32xlarge x4"], ttft_ms=0, tpot_ms=0).best
+    assert one.status == FULL
+    assert four.status == OK
+    assert four.pp > 1
+    assert four.chips == 64
+    assert four.tp * four.pp * four.replicas <= 4 * 32
+
+
+def test_stages_are_not_used_where_ranks_hold_the_model() -> None:
+    assert {c.pp for c in compare("llama-3.1-8b", ["trn2.48xlarge x2"]).choices} == {1}
+
+
 def test_cached_prompts_make_first_tokens_faster_and_leave_decoding() -> None:
     cold, warm = (
         compare("llama-3.1-8b", ["trn2.48xlarge"], prompt_tokens=8192, prefix_hit=h, ttft_ms=0)

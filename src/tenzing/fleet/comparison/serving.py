@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from tenzing import facts
 from tenzing.errors import TenzingError
 from tenzing.fleet.comparison.choice import FULL, OK, SLOW, UNKNOWN, Choice, bounds
 from tenzing.fleet.comparison.offer import Offer
@@ -23,8 +24,12 @@ TERA: Final = 1e12
 GB: Final = 1e9
 MS_PER_S: Final = 1e3
 UNIT: Final = "output tokens"
+STAGES: Final = (1, 2, 4, 8, 16)
+BITS: Final = 8
+NS_PER_MS: Final = 1e6
+HOP_CHIP: Final = "trn2"  # whose hop between instances over EFA is published
+HOP_ASSUMED: Final = "a hop between stages takes as long as published for Trainium 2 over EFA"
 BATCHES: Final = tuple(2**n for n in range(10))  # per copy of the model
-NARROW: Final = ("fp8", "int8", "fp4")
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Question:
     task: Serving
     offer: Offer
     tp: int
+    pp: int
     batch: int
     weights: str
     kv: str
@@ -42,17 +48,23 @@ class Question:
     @property
     def layout(self) -> Layout:
         """The layout of one copy; all ranks of the instances that are left hold further copies."""
-        return Layout(self.offer.accelerator, self.tp, self.replicas, 1, self.weights, kv=self.kv)
+        return Layout(self.offer.accelerator, self.tp, self.groups, self.pp, self.weights,
+                      kv=self.kv)  # fmt: skip
+
+    @property
+    def groups(self) -> int:
+        """Groups of ``tp`` ranks on all instances; each has ``batch`` requests in flight."""
+        return self.offer.ranks * self.offer.count // self.tp
 
     @property
     def replicas(self) -> int:
         """Copies of the model on all instances."""
-        return self.offer.ranks * self.offer.count // self.tp
+        return self.groups // self.pp
 
 
 def questions(model: str, task: Serving, offer: Offer, formats: tuple[tuple[str, str], ...]
               ) -> Iterator[Question]:  # fmt: skip
-    """Layouts worth asking: tensor-parallel powers of two within an instance, batches that fit.
+    """Layouts worth asking: tensor parallel within an instance, stages where that is not enough.
 
     One question that does not fit is kept where none does, so that the answer says what is missing.
     """
@@ -60,18 +72,28 @@ def questions(model: str, task: Serving, offer: Offer, formats: tuple[tuple[str,
     for weights, kv in formats:
         if not _has_format(offer, weights):
             continue
-        for tp in _widths(offer.ranks, shape):
-            layout = Question(model, task, offer, tp, 1, weights, kv)
-            fitting = _fitting(shape, layout)
-            largest = tp == max(_widths(offer.ranks, shape))
-            for batch in fitting or (BATCHES[:1] if largest else ()):
-                yield replace(layout, batch=batch)
+        asked = [Question(model, task, offer, tp, pp, 1, weights, kv)
+                 for tp, pp in _layouts(offer, shape)]  # fmt: skip
+        whole = [(q, batch) for q in asked if q.pp == 1 for batch in _fitting(shape, q)]
+        staged = [(q, batch) for q in asked if q.pp > 1 for batch in _fitting(shape, q)]
+        largest = max(asked, key=lambda q: (q.tp * q.pp, q.tp))
+        for question, batch in whole or staged or [(largest, 1)]:
+            yield replace(question, batch=batch)
 
 
-def _widths(ranks: int, shape: Shape) -> list[int]:
-    """Powers of two up to the ranks and the heads; the whole instance too where it is none."""
-    most = min(ranks, max(shape.heads, 1))
-    return [2**n for n in range(most.bit_length()) if 2**n <= most]
+def _layouts(offer: Offer, shape: Shape) -> list[tuple[int, int]]:
+    """Tensor-parallel widths, powers of two up to the ranks of an instance and the heads; stages.
+
+    Stages divide the layers; they are for models that no group of ranks holds whole.
+    """
+    most = min(offer.ranks, max(shape.heads, 1))
+    widths = [2**n for n in range(most.bit_length()) if 2**n <= most]
+    return [
+        (tp, pp)
+        for tp in widths
+        for pp in STAGES
+        if tp * pp <= offer.ranks * offer.count and (pp == 1 or shape.layers % pp == 0)
+    ]
 
 
 def _has_format(offer: Offer, weights: str) -> bool:
@@ -110,7 +132,7 @@ def _evaluated(q: Question) -> Choice:
     found = answer.predictions
     rates = _rates(q, found)
     requests = rates["rate"] / q.task.output_tokens
-    first, between = found.get("ttft_ms_mean"), found.get("tpot_ms_mean")
+    first, between = (_staged(q, shape, found.get(m)) for m in ("ttft_ms_mean", "tpot_ms_mean"))
     mfu, mbu = _shares(q, shape, requests, between)
     figures: dict[str, Any] = {
         **rates, **bounds("ttft_ms", first), **bounds("tpot_ms", between),
@@ -120,13 +142,14 @@ def _evaluated(q: Question) -> Choice:
         **q.offer.energy(rates, max(mfu, mbu)),
     }  # fmt: skip
     assumed = {name for p in found.values() for name in p.assumed}
+    assumed |= {HOP_ASSUMED} if q.pp > 1 and q.offer.device.family != "neuron" else set()
     made = replace(_blank(q), **figures, basis=answer.basis, assumed=tuple(sorted(assumed)))
     return _judged(made, q.task)
 
 
 def _blank(q: Question) -> Choice:
     o = q.offer
-    return Choice(o.target, o.instance, o.accelerator, o.count, o.chips * o.count, q.tp, 1,
+    return Choice(o.target, o.instance, o.accelerator, o.count, o.chips * o.count, q.tp, q.pp,
                   q.replicas, q.batch, q.weights, q.kv, unit=UNIT,
                   usd_per_hour=o.usd_per_hour, term=o.term, price_date=o.price_date)  # fmt: skip
 
@@ -144,13 +167,25 @@ def _row(q: Question) -> Row:
     task = q.task
     cells = q.layout.cells() | {
         "model": q.model, "instance": q.offer.instance, "batch": str(q.batch),
-        "concurrency": str(q.batch * q.replicas), "input_len": str(task.prompt_tokens),
+        "concurrency": str(q.batch * q.groups), "input_len": str(task.prompt_tokens),
         "output_len": str(task.output_tokens), "seq_len": str(task.window), "kv_dtype": q.kv,
         "tok_s_scope": "system", "run_mode": "online",
         "spec_decode": f"mean {task.accepted:.3f}" if task.accepted > 1 else "",
         "prefix_hit": f"{task.prefix_hit:.4f}" if task.prefix_hit else "",
     }  # fmt: skip
     return Row(KIND, {name: cells.get(name, "") for name in CONFIGURATION[KIND]})
+
+
+def _staged(q: Question, shape: Shape, time: Prediction | None) -> Prediction | None:
+    """A time with the way of a step's activations from stage to stage over the network."""
+    if time is None or q.pp == 1:
+        return time
+    chip = facts.chip(q.offer.accelerator if q.offer.device.family == "neuron" else HOP_CHIP)
+    hop_ns = chip.number("collective.inter_instance_hop_ns")
+    sent = q.batch * shape.hidden * BYTES["bf16"]
+    gbps = chip.number("collective.inter_instance_rank_gbps")
+    added = (q.pp - 1) * (hop_ns + sent * BITS / gbps) / NS_PER_MS
+    return replace(time, value=time.value + added, low=time.low + added, high=time.high + added)
 
 
 def _rates(q: Question, found: Any) -> dict[str, float]:
