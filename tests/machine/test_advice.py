@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -11,9 +14,11 @@ import pytest
 from hypothesis import given, settings
 
 from tenzing import facts
+from tenzing.errors import Loc
 from tenzing.machine import Analysis, Options, analyse
 from tenzing.machine.critical import by_line
 from tenzing.nki import Spec, session
+from tenzing.nki import isa as nisa
 from tenzing.report import profile_summary
 
 from . import slow_kernels
@@ -22,6 +27,11 @@ from .programs import Step, recorded, steps
 F32, BF16 = np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)
 WIDE = Spec((128, 4096), F32)
 LONG = Spec((128, 12 * 2048), F32)
+NARROW = Spec((128, 8192), BF16)
+SIDES = Spec((128, 128), BF16), Spec((128, 512), BF16)
+PROJECTION = Spec((128, 24 * 128), BF16), Spec((128, 4096), BF16)
+SCORES = Spec((128, 128), BF16), Spec((128, 24 * 512), BF16)
+GRADUAL = ("small_transfers", "one_buffer")  # of more the kernel could do with more still
 
 
 def timed(kernel: Any, *arguments: Any, target: str = "trn2", **options: Any) -> Analysis:
@@ -37,50 +47,142 @@ def squares(dtype: np.dtype[Any], target: str) -> Analysis:
     return timed(slow_kernels.products, *sides, target=target)
 
 
-# The slow kernel, the line its report must name first, the change, and the kernel after it.
-PLANTED: dict[str, tuple[Callable[[str], Analysis], str, str, Callable[[str], Analysis]]] = {
-    "small_transfers": (
-        lambda t: timed(slow_kernels.doubled, WIDE, target=t), "nisa.dma_copy", "at a time",
+@dataclass(frozen=True)
+class Planted:
+    """A slow kernel, the same after a change, and what its report must say first.
+
+    ``lines`` are texts of the source lines that may come first: the planted one, or the two that
+    take turns. ``chips`` is where the fault is one.
+    """
+
+    slow: Callable[[str], Analysis]
+    better: Callable[[str], Analysis]
+    lines: tuple[str, ...]
+    change: str
+    chips: tuple[str, ...] = tuple(facts.chips())
+
+
+def kernel(function: Any, *arguments: Any, **options: Any) -> Callable[[str], Analysis]:
+    return lambda target: timed(function, *arguments, target=target, **options)
+
+
+PLANTED = {
+    "small_transfers": Planted(
+        kernel(slow_kernels.doubled, WIDE),
         lambda t: min((
             timed(slow_kernels.doubled, WIDE, target=t, **{side: 512})
             for side in ("loaded", "stored")
         ), key=lambda result: result.total_ps),
+        ("nisa.dma_copy",), "at a time, as one larger transfer",
     ),
-    "one_buffer": (
-        lambda t: timed(slow_kernels.row_sums, LONG, target=t), "# LOAD", "second buffer",
-        lambda t: timed(slow_kernels.row_sums, LONG, target=t, buffers=2),
+    "one_buffer": Planted(
+        kernel(slow_kernels.row_sums, LONG), kernel(slow_kernels.row_sums, LONG, buffers=2),
+        ("# LOAD",), "second buffer",
     ),
-    "wide_products": (
-        lambda t: squares(F32, t), "# PRODUCT", "multiply in bf16", lambda t: squares(BF16, t),
+    "wide_products": Planted(
+        lambda t: squares(F32, t), lambda t: squares(BF16, t), ("# PRODUCT",), "multiply in bf16",
+    ),
+    "sums_in_sbuf": Planted(
+        kernel(slow_kernels.summed_products, *SIDES),
+        kernel(slow_kernels.summed_products, *SIDES, in_psum=True),
+        ("# SUM",), "accumulate in PSUM",
+    ),
+    "weights_loaded_again": Planted(
+        kernel(slow_kernels.projected, *PROJECTION),
+        kernel(slow_kernels.projected, *PROJECTION, kept=True),
+        ("# WEIGHTS",), "load it once and keep it in SBUF",
+    ),
+    "narrow_instructions": Planted(
+        kernel(slow_kernels.squared, WIDE), kernel(slow_kernels.squared, WIDE, width=128),
+        ("# SQUARE",), "as one wider instruction",
+    ),
+    "one_buffer_in_psum": Planted(
+        kernel(slow_kernels.largest_scores, *SCORES),
+        kernel(slow_kernels.largest_scores, *SCORES, buffers=2),
+        ("# SCORE", "# MAX"), "second buffer",
+    ),
+    "slow_engine": Planted(
+        kernel(slow_kernels.doubled_up, NARROW),
+        kernel(slow_kernels.doubled_up, NARROW, engine=nisa.engine.vector),
+        ("# DOUBLE",), "run it on Vector", ("trn2", "trn3"),
+    ),
+    "changing_functions": Planted(
+        kernel(slow_kernels.two_functions, Spec((128, 8192), F32)),
+        kernel(slow_kernels.two_functions, Spec((128, 8192), F32), grouped=True),
+        ("# FUNCTION",), "all of one function before the next", ("trn2", "trn3"),
     ),
 }  # fmt: skip
+CASES = [(name, target) for name, planted in PLANTED.items() for target in planted.chips]
 
 
-@pytest.mark.parametrize("target", facts.chips())
-@pytest.mark.parametrize("name", PLANTED)
+def source_of(loc: Loc | None) -> str:
+    """The source of the call at ``loc``: a comment may stand on its last line."""
+    assert loc is not None
+    lines = Path(loc.file).read_text().splitlines()[loc.line - 1 :]
+    depth, found = 0, []
+    for line in lines:
+        found.append(line)
+        depth += line.count("(") - line.count(")")
+        if not depth:
+            break
+    return " ".join(found)
+
+
+@pytest.mark.parametrize(("name", "target"), CASES)
 def test_the_planted_line_comes_first_and_its_advice_gains_what_it_says(
     name: str, target: str
 ) -> None:
-    slow, source, change, better = PLANTED[name]
-    before = slow(target)
+    planted = PLANTED[name]
+    before = planted.slow(target)
     loc, share, _ = by_line(before.critical_path)[0]
-    assert loc is not None
-    assert source in loc.excerpt()
-    assert share > 0.4 * before.total_ps
+    assert any(line in source_of(loc) for line in planted.lines)
+    assert share > 0.25 * before.total_ps
     best = before.advice[0]
-    assert change in best.change
-    assert source in best.loc.excerpt()
+    assert planted.change in best.change
+    assert any(line in source_of(best.loc) for line in planted.lines)
     assert best.before_ps == before.total_ps
-    gained = 1 - better(target).total_ps / before.total_ps
+    gained = 1 - planted.better(target).total_ps / before.total_ps
     assert gained == pytest.approx(best.gain, abs=0.05)
 
 
-def test_the_report_names_the_planted_line_before_anything_else() -> None:
-    for slow, source, change, _ in PLANTED.values():
-        text = profile_summary(slow("trn2"))
-        rows = [line for line in text.splitlines() if "slow_kernels.py:" in line]
-        assert source in rows[0]
-        assert change in text
+@pytest.mark.parametrize("name", PLANTED)
+def test_the_report_names_the_planted_line_before_anything_else(name: str) -> None:
+    planted = PLANTED[name]
+    text = profile_summary(planted.slow("trn2"))
+    numbers = [int(found) for found in re.findall(r"slow_kernels\.py:(\d+)", text)]
+    assert any(line in source_of(Loc(slow_kernels.__file__, numbers[0])) for line in planted.lines)
+    assert planted.change in text.split("\n\n")[0]
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_advice_followed_is_not_given_again(name: str) -> None:
+    planted = PLANTED[name]
+    after = planted.better("trn2")
+    assert not any(
+        planted.change in advice.change and advice.gain > 0.1
+        and any(line in source_of(advice.loc) for line in planted.lines)
+        for advice in after.advice if name not in GRADUAL
+    )  # fmt: skip
+
+
+def test_an_engine_is_not_advised_where_it_is_slower() -> None:
+    """On Trainium1 Vector takes longer for these columns than GpSimd."""
+    assert timed(slow_kernels.doubled_up, NARROW, target="trn1").advice == []
+
+
+def test_a_chain_of_instructions_cannot_be_made_wider() -> None:
+    """Every doubling reads what the one before it wrote."""
+    advice = timed(slow_kernels.doubled_up, NARROW).advice
+    assert not any("wider" in found.change for found in advice)
+
+
+def test_gains_that_depend_on_more_than_the_change_are_upper_bounds() -> None:
+    """A short table load saves less than it takes: the order of functions delays what follows."""
+    slow, better = PLANTED["changing_functions"].slow, PLANTED["changing_functions"].better
+    before = slow("trn1")
+    best = before.advice[0]
+    assert best.at_most
+    assert better("trn1").total_ps >= best.after_ps
 
 
 @settings(max_examples=60, deadline=None)

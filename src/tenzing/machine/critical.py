@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
+
+import numpy as np
 
 from tenzing.errors import Loc
 from tenzing.isa.program import Program
@@ -24,11 +27,15 @@ START: Final = "start"  # before the first instruction of the chain
 
 @dataclass(frozen=True)
 class Link:
-    """One instruction of the chain, and where its share of the time goes; picoseconds."""
+    """One instruction of the chain, and where its share of the time goes; picoseconds.
+
+    ``ahead``: what of its queueing for DMA engines each line's transfers ahead of it took.
+    """
 
     instruction: int
     loc: Loc | None
     parts: tuple[tuple[str, int], ...]
+    ahead: tuple[tuple[Loc | None, int], ...] = ()
 
     @property
     def total_ps(self) -> int:
@@ -46,6 +53,7 @@ def critical_path(program: Program, times: Schedule) -> list[Link]:
     chain.reverse()
     ends = [int(times.start_ps[k]) for k in chain[1:]] + [times.total_ps]
     timing, links = Timing.of(program.chip), []
+    served = _Served(program, times)
     waited = ((START, int(times.start_ps[chain[0]])),)  # before an instruction of the chain starts
     for index, end in zip(chain, ends, strict=True):
         names, marks = _stages(program, times, timing, index)
@@ -53,9 +61,30 @@ def critical_path(program: Program, times: Schedule) -> list[Link]:
         pairs = zip(names, cut, cut[1:], strict=False)
         parts = [*waited, *((name, later - earlier) for name, earlier, later in pairs)]
         spent = tuple((name, part) for name, part in parts if part > 0)
-        links.append(Link(index, program.template(index).loc, spent))
+        ahead = served.between(cut[2], cut[3]) if QUEUEING in dict(spent) else ()
+        links.append(Link(index, program.template(index).loc, spent, ahead))
         waited = ((PREPARING, end - cut[-1]),)  # of the next one, after this one had let it go
     return links
+
+
+class _Served:
+    """Which lines' transfers the DMA engines work on; they serve in order of arrival."""
+
+    def __init__(self, program: Program, times: Schedule) -> None:
+        moves = np.flatnonzero(times.queue >= DMA_READER)
+        self.moves = moves[np.argsort(times.done_ps[moves], kind="stable")]
+        self.done = times.done_ps[self.moves]
+        self.program = program
+
+    def between(self, begin: int, end: int) -> tuple[tuple[Loc | None, int], ...]:
+        """A stretch of waiting, shared out to the transfers that end in it, and the next."""
+        first, last = np.searchsorted(self.done, (begin, end), side="right").tolist()
+        marks = [begin, *self.done[first:last].tolist(), end]
+        shares: dict[Loc | None, int] = defaultdict(int)
+        for index, (start, stop) in zip(self.moves[first : last + 1].tolist(), pairwise(marks),
+                                        strict=False):  # fmt: skip
+            shares[self.program.template(index).loc] += stop - start
+        return tuple(shares.items())
 
 
 def _stages(
@@ -72,7 +101,10 @@ def _stages(
 
 
 def by_line(links: Sequence[Link]) -> list[tuple[Loc | None, int, dict[str, int]]]:
-    """Source lines by their share of the chain: place, picoseconds, and on what."""
+    """Source lines by their share of the chain: place, picoseconds, and on what.
+
+    The time a transfer queues for the DMA engines belongs to the lines whose transfers they move.
+    """
     total: dict[Loc | None, int] = defaultdict(int)
     parts: dict[Loc | None, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     first: dict[tuple[str, int], Loc] = {}  # calls on one line count together
@@ -81,8 +113,17 @@ def by_line(links: Sequence[Link]) -> list[tuple[Loc | None, int, dict[str, int]
         total[loc] += link.total_ps
         for name, spent in link.parts:
             parts[loc][name] += spent
+        for other, spent in link.ahead:
+            other = other and first.setdefault((other.file, other.line), other)
+            total[loc] -= spent
+            total[other] += spent
+            parts[loc][QUEUEING] -= spent
+            parts[other][MOVING] += spent
     ranked = sorted(total, key=lambda loc: -total[loc])
-    return [(loc, total[loc], dict(parts[loc])) for loc in ranked]
+    return [
+        (loc, total[loc], {name: spent for name, spent in parts[loc].items() if spent})
+        for loc in ranked if total[loc]
+    ]  # fmt: skip
 
 
 __all__ = ["Link", "by_line", "critical_path"]

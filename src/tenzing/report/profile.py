@@ -70,10 +70,14 @@ def _largest(parts: Mapping[str, int]) -> list[tuple[str, int]]:
 def advice_table(analysis: Profiled, count: int = SHOWN_LINES) -> Table:
     """Changes and what they gain, the best first."""
     rows = [
-        (str(a.loc or "-"), a.change, f"{a.gain:.0%}", f"to {format_time(a.after_ps)}", a.why)
+        (str(a.loc or "-"), a.change, _gain(a), f"to {format_time(a.after_ps)}", a.why)
         for a in analysis.advice[:count]
     ]
     return Table.of(["line", "change", "saves", "time", "because"], rows, "Advice", "llrrl")
+
+
+def _gain(advice: Advice) -> str:
+    return f"{'up to ' if advice.at_most else ''}{advice.gain:.0%}"
 
 
 def sizes_table(analysis: Profiled) -> Table:
@@ -130,7 +134,7 @@ def bottleneck(analysis: Profiled) -> str:
     words += f": {_source(loc)}" if _source(loc) else ""
     if analysis.advice:
         best = analysis.advice[0]
-        words += f"\n{best.change} at {best.loc} saves {best.gain:.0%}"
+        words += f"\n{best.change} at {best.loc} saves {_gain(best)}"
     return words
 
 
@@ -165,7 +169,7 @@ def profile_parts_json(analysis: Profiled) -> dict[str, Any]:
         ],
         "advice": [
             {**(loc_json(a.loc) if a.loc else {}), "change": a.change, "because": a.why,
-             "gain": a.gain, "before_ps": a.before_ps, "after_ps": a.after_ps}
+             "gain": a.gain, "at_most": a.at_most, "before_ps": a.before_ps, "after_ps": a.after_ps}
             for a in analysis.advice
         ],
         "transfers": [
