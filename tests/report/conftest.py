@@ -12,7 +12,7 @@ from tenzing import facts
 from tenzing.errors import Finding, Loc
 from tenzing.fleet import Bill
 from tenzing.isa.operand import Space
-from tenzing.machine import Advice, Link, Tenants, TransferClass, no_tenants
+from tenzing.machine import Advice, Link, OperationTime, Tenants, TransferClass, no_tenants
 from tenzing.timeline import Timeline
 from tenzing.units import PS_PER_US
 
@@ -73,6 +73,9 @@ class SampleAnalysis:
         lines = [(Loc("gemm.py", 4, "gemm"), {"DMA": 65 * PS_PER_US, "Sync": 5}, 1),
                  (Loc("gemm.py", 6, "gemm"), {"Tensor": 50 * PS_PER_US}, 1)]  # fmt: skip
         return lines[:count]
+
+    def top_operations(self, count: int = 10) -> list[OperationTime]:
+        return [OperationTime("nc_matmul", "Tensor", 1, 50 * PS_PER_US)][:count]
 
     def stalls_by_line(self, count: int = 10) -> list[tuple[Loc, int, dict[str, int]]]:
         waits = [(Loc("gemm.py", 6, "gemm"), 50 * PS_PER_US,

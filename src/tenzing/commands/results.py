@@ -12,7 +12,15 @@ from tenzing.compiler.timing import GraphTime
 from tenzing.errors import Finding, Loc, UsageError
 from tenzing.fleet import Bill, bill_for
 from tenzing.isa.operand import Array, Space
-from tenzing.machine import Advice, Analysis, Link, Tenants, TransferClass, no_tenants
+from tenzing.machine import (
+    Advice,
+    Analysis,
+    Link,
+    OperationTime,
+    Tenants,
+    TransferClass,
+    no_tenants,
+)
 from tenzing.timeline import Timeline
 
 
@@ -30,6 +38,10 @@ class TimeOnly(GraphTime):
         return self.hbm_read_bytes + self.hbm_write_bytes
 
     def top_lines(self, count: int = 0) -> list[tuple[Loc, dict[str, int], int]]:
+        """None: repeated layers were not simulated."""
+        return []
+
+    def top_operations(self, count: int = 0) -> list[OperationTime]:
         """None: repeated layers were not simulated."""
         return []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -16,7 +15,8 @@ from tenzing.isa.program import Program
 from tenzing.machine.advice import Advice, Recorded, advise
 from tenzing.machine.checks import check_addresses
 from tenzing.machine.critical import Link, critical_path
-from tenzing.machine.deps import DMA_READER, QUEUES, Dependencies, analyse_dependencies
+from tenzing.machine.deps import DMA_READER, Dependencies, analyse_dependencies
+from tenzing.machine.lines import DMA_TRACK, TRACKS, Lines, LineStall, OperationTime
 from tenzing.machine.occupancy import Tenants, tenants
 from tenzing.machine.place import Placement, place
 from tenzing.machine.schedule import Schedule, schedule
@@ -24,8 +24,6 @@ from tenzing.machine.transfers import TransferClass, transfers_by_size
 from tenzing.timeline import Timeline
 from tenzing.units import PS_PER_S, ns_to_ps
 
-TRACKS: Final = ("Tensor", "Vector", "Scalar", "GpSimd", "Sync")  # in the order of QUEUES
-DMA_TRACK: Final = "DMA"
 TERA: Final = 10**12
 GIGA: Final = 10**9
 
@@ -219,46 +217,22 @@ class Analysis:
         """Transfers by payload, in powers of two, the smallest first."""
         return transfers_by_size(self.program, self.times)
 
+    @cached_property
+    def lines(self) -> Lines:
+        """The program by source line."""
+        return Lines(self.program, self.times)
+
     def top_lines(self, count: int = 10) -> list[tuple[Loc, dict[str, int], int]]:
         """Source lines by busy time: place, busy picoseconds by engine, instructions."""
-        busy: dict[Loc, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        number: dict[Loc, int] = defaultdict(int)
-        spans = self.issue_end_ps - self.start_ps
-        moved = self.done_ps - self.times.data_start_ps
-        for index, row in enumerate(self.program.rows):
-            loc = self.program.templates[row[0]].loc
-            if loc is None:
-                continue
-            number[loc] += 1
-            queue = int(self.queue[index])
-            if queue >= DMA_READER:
-                busy[loc][DMA_TRACK] += int(moved[index])
-                queue -= DMA_READER
-            busy[loc][TRACKS[queue]] += int(spans[index])
-        ranked = sorted(busy, key=lambda place: -max(busy[place].values()))
-        return [(loc, dict(busy[loc]), number[loc]) for loc in ranked[:count]]
+        return self.lines.busy()[:count]
 
-    def stalls_by_line(self, count: int = 10) -> list[tuple[Loc, int, dict[str, int]]]:
+    def stalls_by_line(self, count: int = 10) -> list[LineStall]:
         """Source lines by idle time in front of them: place, picoseconds, what they waited for."""
-        idle: dict[Loc, int] = defaultdict(int)
-        blame: dict[Loc, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        free = [0] * len(QUEUES)
-        for index in np.argsort(self.start_ps, kind="stable").tolist():
-            queue = int(self.queue[index]) % DMA_READER
-            gap = int(self.start_ps[index]) - free[queue]
-            free[queue] = int(self.issue_end_ps[index])
-            loc = self.program.template(index).loc
-            if gap <= 0 or loc is None:
-                continue
-            cause = int(self.stall[index])
-            label = "start"
-            if cause >= 0:
-                who = int(self.queue[cause])
-                label = DMA_TRACK if who >= DMA_READER else TRACKS[who]
-            idle[loc] += gap
-            blame[loc][label] += gap
-        ranked = sorted(idle, key=lambda place: -idle[place])
-        return [(loc, idle[loc], dict(blame[loc])) for loc in ranked[:count]]
+        return self.lines.stalls()[:count]
+
+    def top_operations(self, count: int = 10) -> list[OperationTime]:
+        """Operations by the time they keep their engine busy."""
+        return self.lines.operations()[:count]
 
 
 def analyse(program: Program) -> Analysis:

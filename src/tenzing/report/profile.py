@@ -18,6 +18,7 @@ from tenzing.report.run import (
     lines_json,
     lines_table,
     loc_json,
+    operations_table,
     run_sections,
     run_summary,
     stalls_table,
@@ -140,8 +141,8 @@ def bottleneck(analysis: Profiled) -> str:
 
 def profile_summary(analysis: Profiled) -> str:
     """The bottleneck first, then the summary of the run, then the tables."""
-    tables = (critical_table(analysis), advice_table(analysis), sizes_table(analysis),
-              lines_table(analysis), stalls_table(analysis))  # fmt: skip
+    kinds = (critical_table, advice_table, sizes_table, lines_table, operations_table, stalls_table)
+    tables = [make(analysis) for make in kinds]
     words = zip(VERDICTS, bottleneck(analysis).splitlines(), strict=False)
     parts = ["\n".join(f"{label}: {text}" for label, text in words), run_summary(analysis)]
     return "\n\n".join([*parts, *(t.text() for t in tables if t.rows)])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final, Protocol
 
 from tenzing.errors import Finding, Loc, TenzingError
 from tenzing.facts import Chip, Fact
+from tenzing.machine import OperationTime
 from tenzing.report.html import (
     Bars,
     Beside,
@@ -24,6 +26,7 @@ from tenzing.units import PS_PER_S, format_bytes, format_time
 
 TERA: Final = 10**12
 SHOWN_LINES: Final = 10  # source lines in a ranking
+SHOWN_CAUSES: Final = 3  # what a line waited for
 LABEL: Final = "simulated"  # which of the four answers this is: our program on the chip model
 
 FINDINGS_MEAN: Final = "on the chip this would fail or give wrong values"
@@ -74,6 +77,7 @@ class Analysis(Protocol):
     def findings(self) -> list[Finding]: ...
     def timeline(self) -> Timeline: ...
     def top_lines(self, count: int = ...) -> list[tuple[Loc, dict[str, int], int]]: ...
+    def top_operations(self, count: int = ...) -> list[OperationTime]: ...
     def stalls_by_line(self, count: int = ...) -> list[tuple[Loc, int, dict[str, int]]]: ...
 
 
@@ -152,12 +156,23 @@ def lines_table(analysis: Analysis, count: int = SHOWN_LINES) -> Table:
     )
 
 
+def operations_table(analysis: Analysis, count: int = SHOWN_LINES) -> Table:
+    """Operations by the time they keep their engine busy."""
+    rows = [
+        (o.name, o.engine, o.number, format_time(o.busy_ps), format_time(o.busy_ps / o.number),
+         f"{o.busy_ps / max(analysis.total_ps, 1):.1%}")
+        for o in analysis.top_operations(count)
+    ]  # fmt: skip
+    headers = ["instruction", "engine", "number", "busy", "each", "of the time"]
+    return Table.of(headers, rows, "Top instructions", "llrrrr")
+
+
 def stalls_table(analysis: Analysis, count: int = SHOWN_LINES) -> Table:
     """Source lines by the time their engine idles before them, and what for."""
     rows = []
     for loc, idle, blame in analysis.stalls_by_line(count):
         who = sorted(blame, key=lambda name: -blame[name])
-        words = ", ".join(f"{name} {blame[name] / max(idle, 1):.0%}" for name in who)
+        words = ", ".join(f"{name} {blame[name] / max(idle, 1):.0%}" for name in who[:SHOWN_CAUSES])
         rows.append((str(loc), format_time(idle), words, _source(loc)))
     return Table.of(
         ["line", "idle before it", "waiting for", "source"], rows, "Longest waits", "lrll"
@@ -226,6 +241,7 @@ def lines_json(analysis: Analysis, count: int = SHOWN_LINES) -> dict[str, Any]:
             {**loc_json(loc), "busy_ps": dict(busy), "instructions": number}
             for loc, busy, number in analysis.top_lines(count)
         ],
+        "top_instructions": [asdict(found) for found in analysis.top_operations(count)],
         "longest_waits": [
             {**loc_json(loc), "idle_ps": idle, "waiting_for_ps": dict(blame)}
             for loc, idle, blame in analysis.stalls_by_line(count)
@@ -281,7 +297,11 @@ def run_sections(
                 *_roofline(analysis),
             ]
         ),
-        *(Rows(t) for t in (lines_table(analysis), stalls_table(analysis)) if t.rows),
+        *(
+            Rows(t)
+            for t in (lines_table(analysis), operations_table(analysis), stalls_table(analysis))
+            if t.rows
+        ),
     ]
 
 
