@@ -14,7 +14,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tenzing.commands import check, compare, compile, compile_buckets, load, run, run_on
+    from tenzing.commands import (
+        check,
+        compare,
+        compile,
+        compile_buckets,
+        load,
+        measure,
+        run,
+        run_on,
+    )
     from tenzing.compiler import compile_training, inspect, save
     from tenzing.facts import chip, instance
 
@@ -31,6 +40,7 @@ _HOME = {
     "check": "tenzing.commands",
     "compare": "tenzing.commands",
     "run_on": "tenzing.commands",
+    "measure": "tenzing.commands",
     "chip": "tenzing.facts",
     "instance": "tenzing.facts",
 }
@@ -65,6 +75,7 @@ __all__ = [
     "inspect",
     "instance",
     "load",
+    "measure",
     "run",
     "run_on",
     "save",

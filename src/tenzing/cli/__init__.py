@@ -11,13 +11,21 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from tenzing import __version__, report
-from tenzing.cli import comparison, execution, numbers, programs, published, traffic
+from tenzing.cli import (
+    comparison,
+    execution,
+    measuring,
+    numbers,
+    programs,
+    published,
+    traffic,
+)
 from tenzing.cli.arguments import EXIT_OK
 from tenzing.errors import EXIT_REFUSED, TenzingError, UsageError
 
 EXIT_BUG: Final = 70  # an error of ours, as sysexits calls it
 # the order in which help lists their commands
-FAMILIES: Final = (execution, comparison, programs, traffic, numbers, published)
+FAMILIES: Final = (execution, comparison, programs, traffic, measuring, numbers, published)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

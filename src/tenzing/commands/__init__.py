@@ -14,6 +14,7 @@ from tenzing.commands.execution import (
     run,
     run_on,
 )
+from tenzing.commands.measuring import DTYPES, LENGTH, TASKS, measure
 from tenzing.commands.opening import is_python, load_model, open_model, split_path
 from tenzing.commands.programs import (
     Buckets,
@@ -28,8 +29,8 @@ from tenzing.commands.programs import (
 from tenzing.commands.results import KernelResult, RunResult, TimeOnly
 
 __all__ = [
-    "Buckets", "KernelResult", "Progress", "RunResult", "TimeOnly", "analyse_launch",
-    "analyse_program", "buckets", "check", "compare", "compile", "compile_buckets", "compile_file",
-    "compile_path", "is_python", "load", "load_model", "open_model", "run", "run_on",
-    "split_path",
+    "Buckets", "DTYPES", "KernelResult", "LENGTH", "Progress", "RunResult", "TASKS", "TimeOnly",
+    "analyse_launch", "analyse_program", "buckets", "check", "compare", "compile",
+    "compile_buckets", "compile_file", "compile_path", "is_python", "load", "load_model", "measure",
+    "open_model", "run", "run_on", "split_path",
 ]  # fmt: skip

@@ -10,6 +10,12 @@ from tenzing.fleet.comparison import (
     simulated,
 )
 from tenzing.fleet.economics import Bill, bill_for, unpriced
+from tenzing.fleet.measured import (
+    Measurement,
+    measurements_json,
+    read_measurements,
+    write_measurements,
+)
 from tenzing.fleet.prediction import predict_file, predict_row, predict_table
 from tenzing.fleet.rows import Row, Table, read_table
 from tenzing.fleet.scoring import Report, Score, score_files
@@ -26,9 +32,9 @@ from tenzing.fleet.sweep import sweep
 from tenzing.fleet.workload import Shape, shape_of
 
 __all__ = [
-    "DEFAULT_TARGETS", "Bill", "Choice", "Comparison", "Fit", "Layout", "Report", "Row",
-    "Score", "Shape", "StepTime", "Table", "bill_for", "compare", "decode_step",
-    "encoder_batch", "instances_for", "predict_file", "predict_row", "predict_table", "prefill",
-    "read_table", "score_files", "sensitivity", "shape_of", "simulated", "sweep",
-    "training_step", "unpriced",
+    "Bill", "Choice", "Comparison", "DEFAULT_TARGETS", "Fit", "Layout", "Measurement", "Report",
+    "Row", "Score", "Shape", "StepTime", "Table", "bill_for", "compare", "decode_step",
+    "encoder_batch", "instances_for", "measurements_json", "predict_file", "predict_row",
+    "predict_table", "prefill", "read_measurements", "read_table", "score_files", "sensitivity",
+    "shape_of", "simulated", "sweep", "training_step", "unpriced", "write_measurements",
 ]  # fmt: skip

@@ -47,13 +47,13 @@ def read(model: Any, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> Impo
     config, sizes = read_config(model), _sizes(inputs, keywords)
     folder = None if isinstance(model, Mapping) else Path(model)
     if folder is not None and folder.is_dir() and any(any(folder.glob(w)) for w in WEIGHTS):
-        module = _module(config, folder)
+        module = make_module(config, folder)
     elif builds(config) and sizes is not None:
         return _shapes_only(config, sizes)
     else:
-        module = _module(config, None)
+        module = make_module(config, None)
     if sizes is not None:
-        inputs, keywords = (), _example(module, sizes)
+        inputs, keywords = (), example_inputs(module, sizes)
     imported = torch_frontend.import_module(module, inputs, keywords)
     return imported._replace(example=(tuple(inputs), dict(keywords)))
 
@@ -82,8 +82,12 @@ def _shapes_only(config: Mapping[str, Any], sizes: Mapping[str, int]) -> Importe
     return Imported(graph, {}, ArrayInterface(graph.inputs, names))
 
 
-def _module(config: Mapping[str, Any], folder: Path | None) -> Any:
-    """The module of a configuration with its weights, or on the meta device without any."""
+def make_module(
+    config: Mapping[str, Any], folder: Path | None, *, device: Any = "meta", dtype: Any = None
+) -> Any:
+    """The module of a configuration with the weights of ``folder``; without one, with random
+    weights of ``dtype`` on ``device``, or none on the meta device.
+    """
     torch = require_torch()
     try:
         import transformers
@@ -92,7 +96,7 @@ def _module(config: Mapping[str, Any], folder: Path | None) -> Any:
             "a Hugging Face model needs transformers, which is not installed",
             next_step='pip install "tenzing[hf]"',
         ) from error
-    names = config.get("architectures") or ["AutoModel"]
+    names = config.get("architectures") or [_usual_class(config)]
     kind = getattr(transformers, names[0], None) or transformers.AutoModel
     try:
         if folder is not None:
@@ -101,8 +105,8 @@ def _module(config: Mapping[str, Any], folder: Path | None) -> Any:
             plain = {k: v for k, v in config.items() if k != "model_type"}
             known = transformers.AutoConfig.for_model(config["model_type"], **plain)
             maker = kind._from_config if hasattr(kind, "_from_config") else kind.from_config
-            with torch.device("meta"):
-                module = maker(known)
+            with torch.device(device):
+                module = maker(known) if dtype is None else maker(known, dtype=dtype)
     except Exception as error:  # its own, safetensors' and the file system's
         what = folder or config.get("model_type")
         raise UsageError(
@@ -115,7 +119,12 @@ def _module(config: Mapping[str, Any], folder: Path | None) -> Any:
     return module.eval()
 
 
-def _example(module: Any, sizes: Mapping[str, int]) -> dict[str, Any]:
+def _usual_class(config: Mapping[str, Any]) -> str:
+    """What transformers makes of a configuration that does not say: a decoder has its head."""
+    return "AutoModelForCausalLM" if builds(config) else "AutoModel"
+
+
+def example_inputs(module: Any, sizes: Mapping[str, int]) -> dict[str, Any]:
     """Inputs of the kinds a transformers model takes, drawn once with a fixed seed."""
     torch, config = require_torch(), module.config
     if "cached" in sizes:
@@ -150,7 +159,7 @@ def _example(module: Any, sizes: Mapping[str, int]) -> dict[str, Any]:
             found["attention_mask"] = torch.ones(batch, length, dtype=torch.long)
     if getattr(config, "is_encoder_decoder", False):
         found["decoder_input_ids"] = tokens()
-    return {k: v.to("meta") if module.device.type == "meta" else v for k, v in found.items()}
+    return {name: value.to(module.device) for name, value in found.items()}
 
 
-__all__ = ["accepts", "read"]
+__all__ = ["accepts", "example_inputs", "make_module", "read"]
