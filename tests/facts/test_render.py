@@ -66,7 +66,12 @@ def test_json_is_plain(name: str) -> None:
     assert content["facts"]["chips"]["value"] == facts.instance(name).chips
     best = facts.best_price(name)
     assert (content["best_price"] is None) == (best is None)
-    json.dumps(facts.as_json(facts.chip(content["chip"])))
+    assert facts.accelerator(content["accelerator"]).name == content["accelerator"]
+
+
+@pytest.mark.parametrize("name", facts.all_chips())
+def test_json_of_a_chip_is_plain(name: str) -> None:
+    assert json.loads(json.dumps(facts.as_json(facts.chip(name))))["name"] == name
 
 
 def test_schema_page_lists_every_key_once() -> None:

@@ -1,4 +1,7 @@
-"""Instances: what AWS rents, and how many chips are in it."""
+"""Instances: what can be rented, and how many accelerators are in it.
+
+A file of AWS silicon names its chip once; a file of others names the accelerator in every row.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any, Final, final
 
 from tenzing.errors import FactsError
 from tenzing.facts import sheet as sheets
+from tenzing.facts.accelerator import accelerator, accelerators
 from tenzing.facts.book import Book
 from tenzing.facts.chip import all_chips, chip
 from tenzing.facts.fact import Fact, Source
@@ -16,24 +20,29 @@ from tenzing.facts.loader import header_problems, leaf_problems, make_fact, sour
 from tenzing.facts.schema import INSTANCE_KEYS
 from tenzing.facts.sheet import Problem, Sheet
 
-_HEADER: Final = {"chip": str, "instance": dict}
+_HEADER: Final = {"instance": dict}
+_PROVIDERS: Final = ("aws", "google", "azure")
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Instance(Book):
-    """One instance size or UltraServer; ``chip`` names its chip."""
+    """One instance size or UltraServer; ``accelerator`` names what computes in it.
 
-    chip: str = ""
+    ``provider`` is who rents it out.
+    """
+
+    accelerator: str = ""
+    provider: str = "aws"
 
     @property
-    def accelerator(self) -> str:
-        """Name of what computes in it."""
-        return self.chip
+    def chip(self) -> str:
+        """The accelerator, where it is AWS silicon."""
+        return self.accelerator
 
     @property
     def chips(self) -> int:
-        """Number of chips."""
+        """Number of chips: accelerators, or sockets of a CPU."""
         return self.integer("chips")
 
     @property
@@ -68,7 +77,7 @@ class Instance(Book):
 
 
 def instances() -> dict[str, Instance]:
-    """Fresh Instances by name, ordered by chip and size."""
+    """Fresh Instances by name, ordered by accelerator and size; AWS silicon first."""
     return {name: Instance(**record) for name, record in _records().items()}
 
 
@@ -84,9 +93,9 @@ def instance(name: str) -> Instance:
 
 
 def instances_of(chip_name: str) -> tuple[str, ...]:
-    """Names of the instances with that chip (any alias), smallest first."""
-    wanted = chip(chip_name).name
-    return tuple(name for name, record in _records().items() if record["chip"] == wanted)
+    """Names of the instances with that accelerator (any alias), smallest first."""
+    wanted = accelerator(chip_name).name
+    return tuple(name for name, record in _records().items() if record["accelerator"] == wanted)
 
 
 @functools.cache
@@ -94,12 +103,13 @@ def _records() -> Mapping[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     for file, text in sheets.files_in("instances"):
         found |= read_instances(sheets.parse(text, file), sources())
-    order = all_chips()
-    return dict(sorted(found.items(), key=lambda x: (order.index(x[1]["chip"]), _size(x[1]))))
+    order = accelerators()
+    places = {name: order.index(record["accelerator"]) for name, record in found.items()}
+    return dict(sorted(found.items(), key=lambda x: (places[x[0]], _size(x[1]))))
 
 
 def _size(record: Mapping[str, Any]) -> tuple[int, int]:
-    return record["facts"]["chips"].value, record["facts"]["vcpus"].value
+    return record["facts"]["chips"].value, record["facts"]["vcpus"].value or 0
 
 
 def read_instances(sheet: Sheet, known: Mapping[str, Source]) -> dict[str, Mapping[str, Any]]:
@@ -108,24 +118,52 @@ def read_instances(sheet: Sheet, known: Mapping[str, Source]) -> dict[str, Mappi
     sheets.refuse(sheet, _header_values(sheet))
     rows = sheet.data["instance"]
     sheets.refuse(sheet, [p for name in rows for p in _problems(name, rows[name], known)])
-    per_chip = chip(sheet.data["chip"]).fact("core.per_chip")
+    return {name: _record(name, row, sheet) for name, row in rows.items()}
+
+
+def _record(name: str, row: Mapping[str, Any], sheet: Sheet) -> Mapping[str, Any]:
+    facts = {key: make_fact(leaf) for key, leaf in row.items()}
+    named = sheet.data.get("chip")
+    if named:
+        per_chip = chip(named).fact("core.per_chip")
+    else:
+        fact = facts["accelerator"]
+        named = accelerator(str(fact.value)).name
+        per_chip = Fact(1, "count", "derived", fact.source)
     return {
-        name: {
-            "name": name,
-            "file": sheet.file,
-            "facts": _with_cores({k: make_fact(v) for k, v in row.items()}, per_chip),
-            "keys": INSTANCE_KEYS,
-            "chip": sheet.data["chip"],
-        }
-        for name, row in rows.items()
+        "name": name,
+        "file": sheet.file,
+        "facts": _with_cores(facts, per_chip),
+        "keys": INSTANCE_KEYS,
+        "accelerator": named,
+        "provider": sheet.data.get("provider", _PROVIDERS[0]),
     }
 
 
 def _header_values(sheet: Sheet) -> Iterator[Problem]:
-    if sheet.data["chip"] not in all_chips():
-        yield Problem("chip", "unknown chip", repr(sheet.data["chip"]), ", ".join(all_chips()))
-    for extra in sorted(set(sheet.data) - set(_HEADER) - {"schema_version"}):
-        yield Problem(extra, "unknown key", repr(extra), "schema_version, chip, instance")
+    named = sheet.data.get("chip")
+    if named is not None and named not in all_chips():
+        yield Problem("chip", "unknown chip", repr(named), ", ".join(all_chips()))
+    provider = sheet.data.get("provider", _PROVIDERS[0])
+    if provider not in _PROVIDERS:
+        yield Problem("provider", "unknown provider", repr(provider), ", ".join(_PROVIDERS))
+    for extra in sorted(set(sheet.data) - {*_HEADER, "schema_version", "chip", "provider"}):
+        yield Problem(extra, "unknown key", repr(extra), "schema_version, chip, provider, instance")
+    for name, row in sheet.data["instance"].items():
+        if isinstance(row, dict):
+            yield from _accelerator_problems(f"instance.{name}", row, named)
+
+
+def _accelerator_problems(place: str, row: Mapping[str, Any], chip: Any) -> Iterator[Problem]:
+    leaf = row.get("accelerator")
+    if (leaf is None) == (chip is None):
+        yield Problem(f"{place}.accelerator", "the chip of the file or an accelerator in each row",
+                      "both" if chip else "neither", "one of them")  # fmt: skip
+        return
+    value = leaf.get("value") if isinstance(leaf, dict) else None
+    if chip is None and value not in accelerators():
+        yield Problem(f"{place}.accelerator", "unknown accelerator", repr(value),
+                      ", ".join(accelerators()))  # fmt: skip
 
 
 def _problems(name: str, row: Any, known: Mapping[str, Source]) -> Iterator[Problem]:

@@ -50,7 +50,8 @@ def as_json(book: Chip | Instance) -> dict[str, Any]:
     else:
         best = best_price(book.name)
         content |= {
-            "chip": book.chip,
+            "accelerator": book.accelerator,
+            "provider": book.provider,
             "best_price": _price_json(best) if best else None,
             "prices": [_price_json(row) for row in prices_of(book.name)],
         }
@@ -89,7 +90,7 @@ def _key_rows(keys: Iterable[Key]) -> list[str]:
 
 def _heading(book: Book) -> list[str]:
     if isinstance(book, Instance):
-        return [f"{book.name}: {book.facts['chips'].text()} x {book.chip}", ""]
+        return [f"{book.name}: {book.facts['chips'].text()} x {book.accelerator}", ""]
     assert isinstance(book, Chip)
     lines = [f"{book.name}: {book.title}, generation {book.generation}"]
     if book.missing:

@@ -262,7 +262,8 @@ CHIP_KEYS: Final[Mapping[str, Key]] = _table(
 )  # fmt: skip
 
 INSTANCE_KEYS: Final[Mapping[str, Key]] = _table(
-    _count("chips", "chips of the instance"),
+    _text("accelerator", "what computes in it, where the file is not of one chip", False),
+    _count("chips", "chips of the instance: accelerators, or sockets of a CPU"),
     _count("cores", "physical cores: chips x core.per_chip; computed, never in a file", False),
     _count("vcpus", "virtual CPUs of the host"),
     _number("memory_gib", "GiB", "host memory"),
