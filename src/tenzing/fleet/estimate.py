@@ -128,6 +128,8 @@ class Calibration:
             return None
         value = estimate.scale / seconds if estimate.rate else estimate.scale * seconds
         spread = math.exp(self.half_width(estimate))
+        if not (value / spread > 0 and math.isfinite(value * spread)):
+            return None
         basis = "calibrated" if estimate.quantity in self.quantities else "analytic"
         return Prediction(estimate.metric, value, value / spread, value * spread, basis,
                           estimate.phase, estimate.assumed)  # fmt: skip

@@ -64,6 +64,8 @@ _MARKS: Final = {
     "collectives": {"op", "size_bytes", "ranks", "accelerator"},
 }
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_NEGATIVE: Final = re.compile(r"-\s*\d")
+SMALLEST, LARGEST = 1e-6, 1e15  # sizes, counts and rates of a configuration lie within
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3})")
 
 
@@ -82,9 +84,18 @@ class Row:
         return self.cells.get(name, "")
 
     def number(self, name: str, otherwise: float = 0.0) -> float:
-        """A configuration number; ``~200`` is 200, ``224-230`` its middle, words are absent."""
-        value = number(self.text(name))
-        return otherwise if value is None else value
+        """A configuration number; ``~200`` is 200, ``224-230`` its middle, words are absent.
+
+        UsageError for a negative one and for one that nothing real has the size of.
+        """
+        text = self.text(name)
+        value = number(text)
+        if value is None and not _NEGATIVE.match(text.strip()):
+            return otherwise
+        if value is None or not (value == 0 or SMALLEST <= value <= LARGEST):
+            raise UsageError(f"{name} {text.strip()[:20]} is not a size",
+                             allowed=f"0, or {SMALLEST:g} to {LARGEST:g}")  # fmt: skip
+        return value
 
 
 def number(text: str) -> float | None:

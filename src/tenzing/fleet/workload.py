@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from tenzing import facts
+from tenzing.errors import UsageError
 from tenzing.facts.catalogue import Entry, find_shape
 
 GIGA: Final = 10**9
@@ -26,13 +30,16 @@ _MULTI_HEAD: Final = re.compile(
     r"opt-|gpt-?[2j]|gpt-neo|pythia|bloom|llama-?2-(7|13)b|phi-?[123]|mpt|codegen|baichuan|t5|"
     r"persimmon|stablelm|olmo-?(1|2|7)|idefics|llava|ctrl|biogpt|git-|xglm|qwen1?-?(1\.5)?-|yue"
 )
+_ENCODERS: Final = ("bert", "roberta", "xlm-roberta", "electra", "camembert", "mpnet")
 # Weight matrices of a feed-forward layer by model_type: three where it is gated. Other types are
 # counted from the catalogue or from the stated size.
 _MATRICES: Final = {
     **dict.fromkeys(("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma",
                      "gemma2", "gemma3", "gemma3_text", "phi3", "gpt_oss", "olmo2"), 3),
     **dict.fromkeys(("opt", "gpt_neox"), 2),
+    **dict.fromkeys(_ENCODERS, 2),
 }  # fmt: skip
+_NEEDED: Final = {"num_hidden_layers", "hidden_size", "num_attention_heads"}
 _STATE_SPACE: Final = re.compile(
     r"mamba|falcon-?h1|jamba|zamba|lfm|bamba|rwkv|recurrent|hyena|evo-?2|nemotron-h|granite-4|"
     r"qwen3-?next|kimi-linear"
@@ -109,12 +116,13 @@ class Shape:
 @functools.lru_cache(maxsize=4096)
 def shape_of(name: str, params_b: float = 0.0, arch: str = "") -> Shape:
     """The shape of a named model; ``params_b`` (10^9) and ``arch`` complete what no fact says."""
-    known = _configured(name)
-    if known is not None:
+    if name.strip().lower().endswith(".json"):
+        return _from_file(name)
+    known, entry = _configured(name), find_shape(name)
+    if known is not None and (entry is None or known.kind != "encoder"):
         return known
-    entry = find_shape(name)
-    if entry is not None:
-        return _from_entry(entry, name, params_b)
+    if entry is not None:  # of encoders it knows the usual length as well
+        return replace(_from_entry(entry, name, params_b), fact=known.fact if known else "")
     return _assumed(name, params_b, arch)
 
 
@@ -125,10 +133,40 @@ def _configured(name: str) -> Shape | None:
     found = next((m for m in (name.lower(), plain, twin) if facts.knows_model(m)), None)
     if found is None:
         return None
-    c = facts.model(found)
-    matrices = _MATRICES.get(str(c.get("model_type")), 0)
-    if not matrices or not {"num_hidden_layers", "hidden_size", "num_attention_heads"} <= set(c):
+    config = facts.model(found)
+    if str(config.get("model_type")) not in _MATRICES or not set(config) >= _NEEDED:
         return None
+    where = str(config.get("where", found))
+    return replace(shape_of_config(config, name), source=where, fact=found)
+
+
+def _from_file(name: str) -> Shape:
+    """From a config.json on disk; UsageError for one that is absent or is not a model's."""
+    file = Path(name.strip())
+    try:
+        config = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{file} is not a readable config.json: {type(error).__name__}",
+            next_step="give a Hugging Face config.json, or a name",
+        ) from None
+    if not isinstance(config, dict):
+        raise UsageError(f"{file} is not a configuration", got=type(config).__name__)
+    inner = config.get("text_config")
+    config = {**config, **inner} if isinstance(inner, dict) else config
+    missing = sorted(_NEEDED - set(config))
+    if missing:
+        raise UsageError(f"{file} lacks {', '.join(missing)}", next_step="give a whole config.json")
+    try:
+        return replace(shape_of_config(config, name), source=str(file))
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise UsageError(f"{file} does not describe a model: {error}") from None
+
+
+def shape_of_config(c: Mapping[str, Any], name: str) -> Shape:
+    """The shape behind Hugging Face's keys; an unknown family is counted as a gated decoder."""
+    family = str(c.get("model_type"))
+    matrices = _MATRICES.get(family, 3)
     layers, hidden = int(c["num_hidden_layers"]), int(c["hidden_size"])
     heads = int(c["num_attention_heads"])
     kv = int(c.get("num_key_value_heads") or heads)
@@ -140,12 +178,14 @@ def _configured(name: str) -> Shape | None:
     attention = hidden * dim * (2 * heads + 2 * kv)
     gates = matrices * hidden * (expert_ffn if experts else ffn)
     vocab = int(c.get("vocab_size") or 32000)
-    embeddings = vocab * hidden * (1 if c.get("tie_word_embeddings") else 2)
-    total = layers * (attention + gates * max(experts, 1)) + embeddings
+    tied = c.get("tie_word_embeddings") or family in _ENCODERS
+    total = layers * (attention + gates * max(experts, 1)) + vocab * hidden * (1 if tied else 2)
     active = layers * (attention + gates * max(top_k, 1)) + vocab * hidden
-    where = str(c.get("where", found))
-    return Shape(name, "moe" if experts else "decoder", total, active, layers, hidden, ffn, heads,
-                 kv, dim, vocab, experts, top_k, source=where, fact=found)  # fmt: skip
+    kind = "moe" if experts else "encoder" if family in _ENCODERS else "decoder"
+    if min(layers, hidden, heads, kv, dim, ffn, vocab) <= 0:
+        raise ValueError("its sizes must be above zero")
+    return Shape(name, kind, total, active, layers, hidden, ffn, heads, kv, dim, vocab, experts,
+                 top_k, assumed=() if family in _MATRICES else ("gated decoder",))  # fmt: skip
 
 
 def _plain(name: str) -> str:
@@ -220,4 +260,4 @@ def _interpolated(billions: float) -> float:
     return points[-1][1]
 
 
-__all__ = ["GIGA", "MULTIPLY_ADD", "Shape", "shape_of", "size_in_name"]
+__all__ = ["GIGA", "MULTIPLY_ADD", "Shape", "shape_of", "shape_of_config", "size_in_name"]

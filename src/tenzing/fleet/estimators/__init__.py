@@ -26,6 +26,8 @@ def estimates_of(row: Row, solve: Solve) -> tuple[list[Estimate], str]:
         return BY_KIND[row.kind](row, solve), ""
     except TenzingError as error:
         return [], str(error).splitlines()[0]
+    except ArithmeticError as error:  # sizes that are allowed one by one and absurd together
+        return [], f"the sizes of this row do not make a workload: {error}"
 
 
 __all__ = ["BY_KIND", "estimates_of"]

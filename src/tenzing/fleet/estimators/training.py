@@ -84,7 +84,7 @@ def job_of(row: Row) -> Job:
 
 def _layout(topology: str, pattern: str) -> float:
     found = re.search(pattern, topology)
-    return float(next((g for g in found.groups() if g), 1.0)) if found else 1.0
+    return max(float(next((g for g in found.groups() if g), 1.0)), 1.0) if found else 1.0
 
 
 def _length(row: Row, shape: Shape) -> float:
