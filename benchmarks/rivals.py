@@ -79,6 +79,7 @@ def block(torch: Any, layer: Layer, x: Any, cache: Any, rotation: Any) -> Any:
 def timed_ms(torch: Any, step: Any) -> float:
     """Median time of a step as one CUDA graph."""
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         step()
     torch.cuda.current_stream().wait_stream(stream)
