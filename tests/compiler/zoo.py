@@ -45,7 +45,8 @@ def _config(name: str, values: Mapping[str, Any]) -> Any:
     return getattr(transformers, name)(**values)
 
 
-def _model(name: str, config: Any) -> Any:
+def model_of(name: str, config: Any) -> Any:
+    """A model of this class with random weights, ready to be called."""
     import torch
     import transformers
 
@@ -57,14 +58,16 @@ def _model(name: str, config: Any) -> Any:
     return model.eval()
 
 
-def _tokens(length: int = LENGTH, batch: int = 2) -> Any:
+def tokens(length: int = LENGTH, batch: int = 2) -> Any:
+    """Reproducible token numbers."""
     import torch
 
     generator = torch.Generator().manual_seed(1)
     return torch.randint(3, 96, (batch, length), generator=generator)
 
 
-def _pixels(size: int = 32, batch: int = 2, channels: int = 3) -> Any:
+def pixels(size: int = 32, batch: int = 2, channels: int = 3) -> Any:
+    """Reproducible images."""
     import torch
 
     generator = torch.Generator().manual_seed(2)
@@ -75,18 +78,18 @@ def _causal(
     kind: str, values: Mapping[str, Any], *, experts: bool = False
 ) -> Callable[[], tuple[Any, tuple[Any, ...]]]:
     def make() -> tuple[Any, tuple[Any, ...]]:
-        model = _model(f"{kind}ForCausalLM", _config(f"{kind}Config", values))
+        model = model_of(f"{kind}ForCausalLM", _config(f"{kind}Config", values))
         if experts:
             model.set_experts_implementation("batched_mm")
-        return model, (_tokens(),)
+        return model, (tokens(),)
 
     return make
 
 
 def _encoder(kind: str, values: Mapping[str, Any]) -> Callable[[], tuple[Any, tuple[Any, ...]]]:
     return lambda: (
-        _model(f"{kind}ForMaskedLM", _config(f"{kind}Config", values)),
-        (_tokens(),),
+        model_of(f"{kind}ForMaskedLM", _config(f"{kind}Config", values)),
+        (tokens(),),
     )
 
 
@@ -94,8 +97,8 @@ def _image(
     kind: str, values: Mapping[str, Any], head: str = "ForImageClassification", size: int = 32
 ) -> Callable[[], tuple[Any, tuple[Any, ...]]]:
     return lambda: (
-        _model(kind + head, _config(f"{kind}Config", values)),
-        (_pixels(size),),
+        model_of(kind + head, _config(f"{kind}Config", values)),
+        (pixels(size),),
     )
 
 
@@ -104,10 +107,10 @@ def _t5() -> tuple[Any, tuple[Any, ...]]:
         "vocab_size": 96, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_heads": 4,
         "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1,
     }  # fmt: skip
-    model = _model("T5ForConditionalGeneration", _config("T5Config", values))
+    model = model_of("T5ForConditionalGeneration", _config("T5Config", values))
     return by_name(model, ("input_ids", "decoder_input_ids"), use_cache=False), (
-        _tokens(),
-        _tokens(8),
+        tokens(),
+        tokens(8),
     )
 
 
@@ -120,11 +123,11 @@ def _whisper() -> tuple[Any, tuple[Any, ...]]:
         "encoder_ffn_dim": 96, "decoder_ffn_dim": 96, "max_source_positions": 32,
         "max_target_positions": 32, "decoder_start_token_id": 1, **ENDS,
     }  # fmt: skip
-    model = _model("WhisperForConditionalGeneration", _config("WhisperConfig", values))
+    model = model_of("WhisperForConditionalGeneration", _config("WhisperConfig", values))
     sound = torch.randn(2, 20, 64, generator=torch.Generator().manual_seed(3))
     return by_name(model, ("input_features", "decoder_input_ids"), use_cache=False), (
         sound,
-        _tokens(8),
+        tokens(8),
     )
 
 
@@ -134,8 +137,8 @@ def _clip() -> tuple[Any, tuple[Any, ...]]:
     config = _config(
         "CLIPConfig", {"text_config": text, "vision_config": vision, "projection_dim": 32}
     )
-    model = _model("CLIPModel", config)
-    return by_name(model, ("input_ids", "pixel_values")), (_tokens(), _pixels())
+    model = model_of("CLIPModel", config)
+    return by_name(model, ("input_ids", "pixel_values")), (tokens(), pixels())
 
 
 def by_name(model: Any, names: tuple[str, ...], **fixed: Any) -> Any:
@@ -163,14 +166,14 @@ HF_20: Mapping[str, Callable[[], tuple[Any, tuple[Any, ...]]]] = {
     ),
     "qwen3moe": _causal("Qwen3Moe", {**DECODER, **MOE, "head_dim": 16}, experts=True),
     "gemma3": lambda: (
-        _model(
+        model_of(
             "Gemma3ForCausalLM",
             _config("Gemma3TextConfig", {**DECODER, "head_dim": 16, "sliding_window": 8}),
         ),
-        (_tokens(),),
+        (tokens(),),
     ),
     "gpt2": lambda: (
-        _model(
+        model_of(
             "GPT2LMHeadModel",
             _config(
                 "GPT2Config",
@@ -184,7 +187,7 @@ HF_20: Mapping[str, Callable[[], tuple[Any, tuple[Any, ...]]]] = {
                 },
             ),
         ),
-        (_tokens(),),
+        (tokens(),),
     ),
     "phi3": _causal("Phi3", DECODER),
     "bert": _encoder("Bert", ENCODER),
@@ -286,9 +289,9 @@ def _auto(kind: str, head: str) -> Callable[[], tuple[Any, tuple[Any, ...]]]:
         if hasattr(model, "set_experts_implementation"):
             model.set_experts_implementation("batched_mm")
         if head != "Seq2SeqLM":
-            return model, (_tokens(),)
+            return model, (tokens(),)
         named = by_name(model, ("input_ids", "decoder_input_ids"), use_cache=False)
-        return named, (_tokens(), _tokens(8))
+        return named, (tokens(), tokens(8))
 
     return make
 

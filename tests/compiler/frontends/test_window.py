@@ -26,13 +26,17 @@ CONVOLUTIONS = {
     "line": ((2, 3, 17), (4, 3, 5), {"stride": 2, "padding": 2}),
     "line_depthwise": ((2, 4, 17), (4, 1, 4), {"groups": 4, "padding": 3}),
     "wide": ((1, 2, 3, 600), (3, 2, 2, 2), {}),
+    "volume": ((2, 3, 5, 6, 7), (4, 3, 3, 2, 3), {"stride": (1, 2, 1), "padding": (1, 0, 1)}),
+    "volume_dilated": ((1, 4, 7, 6, 7), (6, 2, 3, 2, 2), {"dilation": (2, 1, 2), "groups": 2}),
+    "volume_depthwise": ((2, 4, 5, 6, 6), (4, 1, 3, 3, 3), {"groups": 4, "padding": 1}),
+    "tubelets": ((1, 3, 4, 8, 8), (5, 3, 2, 4, 4), {"stride": (2, 4, 4)}),
 }
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_convolution(name: str) -> None:
     shape, kernel, options = CONVOLUTIONS[name]
-    function = F.conv1d if len(shape) == 3 else F.conv2d
+    function = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[len(shape)]
     module = Wrap(lambda x, w, b: function(x, w, b, **options)).eval()
     inputs = normal(*shape), normal(*kernel, seed=1), normal(kernel[0], seed=2)
     got = compiler.compile(module, inputs)(*inputs)
@@ -48,6 +52,59 @@ def test_transposed_convolution(options: dict) -> None:
     inputs = normal(2, 4, 5, 6), normal(4, 3, 3, 2, seed=1)
     got = compiler.compile(module, inputs)(*inputs)
     torch.testing.assert_close(got, module(*inputs), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [
+    {"stride": (2, 1, 2), "padding": 1, "output_padding": (1, 0, 1)}, {"groups": 2},
+])  # fmt: skip
+def test_transposed_convolution_of_volumes(options: dict) -> None:
+    module = Wrap(lambda x, w: F.conv_transpose3d(x, w, **options)).eval()
+    inputs = normal(2, 4, 3, 5, 4), normal(4, 3, 2, 3, 2, seed=1)
+    got = compiler.compile(module, inputs)(*inputs)
+    torch.testing.assert_close(got, module(*inputs), atol=2e-5, rtol=1e-5)
+
+
+VOLUME_POOLS = {
+    "max": lambda x: F.max_pool3d(x, (2, 3, 2), 2, (1, 1, 0)),
+    "max_indices": lambda x: F.max_pool3d(x.round(), 2, 2, return_indices=True)[1],
+    "average": lambda x: F.avg_pool3d(x, 2, (1, 2, 2), count_include_pad=False, padding=1),
+    "adaptive": lambda x: F.adaptive_avg_pool3d(x, (2, 3, 2)),
+    "global": lambda x: F.adaptive_avg_pool3d(x, 1),
+    "adaptive_max": lambda x: F.adaptive_max_pool3d(x, (1, 3, 2)),
+    "nearest": lambda x: F.interpolate(x, scale_factor=2),
+    "trilinear": lambda x: F.interpolate(x, size=(5, 7, 3), mode="trilinear"),
+}
+
+
+@pytest.mark.parametrize("name", VOLUME_POOLS)
+def test_pooling_and_resizing_of_volumes(name: str) -> None:
+    module = Wrap(VOLUME_POOLS[name]).eval()
+    inputs = (normal(2, 3, 4, 6, 6),)
+    got = compiler.compile(module, inputs)(*inputs)
+    torch.testing.assert_close(got, module(*inputs), atol=1e-5, rtol=1e-5)
+
+
+VOLUME_GRADIENTS = {
+    "convolution": lambda x, w: F.conv3d(x, w, None, (1, 2, 1), 1),
+    "transposed": lambda x, w: F.conv_transpose3d(x, w[:3], None, (2, 1, 1), 1),
+    "max": lambda x, w: F.max_pool3d(x, 3, 2, 1),
+    "average": lambda x, w: F.avg_pool3d(x, (2, 3, 2), 2, 1, ceil_mode=True),
+}
+
+
+@pytest.mark.parametrize("name", VOLUME_GRADIENTS)
+def test_gradients_of_volumes(name: str) -> None:
+    results = []
+    compiled = torch.compile(VOLUME_GRADIENTS[name], backend=make_backend())
+    torch._dynamo.reset()
+    for run in (VOLUME_GRADIENTS[name], compiled):
+        inputs = [normal(2, 3, 4, 6, 5).requires_grad_(), normal(4, 3, 3, 3, 2, seed=1)]
+        inputs[1].requires_grad_()
+        out = run(*inputs)
+        (out * normal(*out.shape, seed=5)).sum().backward()
+        results.append([out.detach(), *(x.grad for x in inputs if x.grad is not None)])
+    for expected, got in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
 POOLS = {

@@ -1,4 +1,4 @@
-"""Convolutions and pooling as kernel calls on images of two spatial dims."""
+"""Convolutions and pooling as kernel calls on volumes of three spatial dims."""
 
 from __future__ import annotations
 
@@ -15,30 +15,26 @@ from tenzing.kernels.windows import Geometry
 from tenzing.nki import NkiTensor
 from tenzing.nki import language as nl
 
-PLANE: Final = 2  # spatial dims of an image
+SPACE: Final = 3  # spatial dims of a volume
 KINDS: Final[Mapping[str, Any]] = {
     "maximum": (nl.maximum, LOWEST), "minimum": (nl.minimum, -LOWEST), "add": (nl.add, 0.0),
 }  # fmt: skip
 
 
-def _pair(values: Shape, fill: int) -> tuple[int, int]:
-    """A vertical and a horizontal number; a line is an image of one row."""
-    return (fill, values[0]) if len(values) == 1 else (values[0], values[1])
+def _triple(values: Shape, fill: int) -> tuple[int, int, int]:
+    """Numbers of depth, rows and columns; a line is a volume of one plane of one row."""
+    depth, row, column = (*(fill,) * (SPACE - len(values)), *values)
+    return depth, row, column
 
 
 def _geometry(node: Node, window: Window, taps: Shape, positions: Shape) -> Geometry:
-    if not 1 <= len(taps) <= PLANE:
+    if not 1 <= len(taps) <= SPACE:
         raise unsupported(node, f"for {len(taps)} spatial dims")
     return Geometry(
-        _pair(taps, 1), _pair(positions, 1), _pair(window.strides, 1),
-        _pair(tuple(low for low, _ in window.padding), 0), _pair(window.dilation, 1),
-        _pair(window.base_dilation, 1),
+        _triple(taps, 1), _triple(positions, 1), _triple(window.strides, 1),
+        _triple(tuple(low for low, _ in window.padding), 0), _triple(window.dilation, 1),
+        _triple(window.base_dilation, 1),
     )  # fmt: skip
-
-
-def _plane(x: NkiTensor, spatial: int) -> NkiTensor:
-    """Spatial dims as two."""
-    return x if spatial == PLANE else x.reshape((*x.shape[:-1], 1, x.shape[-1]))
 
 
 @lowers("convolution")
@@ -51,17 +47,19 @@ def _convolution(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     rank = len(taps)
     if op.layout == "oi":
         kernel = copied(kernel.permute((*range(LEAD, LEAD + rank), 1, 0)))
-    if rank == 1:
-        kernel = kernel.reshape((1, *kernel.shape))
-    out = convolution(_plane(x, rank), kernel, bias[0] if bias else None, geometry, op.groups,
-                      device_dtype(node.output.dtype))  # fmt: skip
+    space = _triple(x.shape[LEAD:], 1)
+    out = convolution(
+        x.reshape((*x.shape[:LEAD], *space)),
+        kernel.reshape((*geometry.taps, *kernel.shape[rank:])),
+        bias[0] if bias else None, geometry, op.groups, device_dtype(node.output.dtype),
+    )  # fmt: skip
     return [out]
 
 
 def _rows(x: NkiTensor, spatial: int) -> NkiTensor:
-    """[rows, h, w]."""
-    rows = math.prod(x.shape[: x.ndim - spatial])
-    return _plane(x.reshape((rows, *x.shape[x.ndim - spatial :])), spatial)
+    """[rows, d, h, w]."""
+    lead = x.ndim - spatial
+    return x.reshape((math.prod(x.shape[:lead]), *_triple(x.shape[lead:], 1)))
 
 
 @lowers("reduce_window")

@@ -268,23 +268,25 @@ def _scaled(t: Translator, x: Value, factors: Array) -> Value:
     return t.emit(ops.Multiply(), x, t.broadcast(constant, x.shape))
 
 
-@aten("avg_pool2d_backward.default")
+@aten("avg_pool2d_backward.default", "avg_pool3d_backward.default")
 def _average_pool_backward(
     t: Translator, grad: Value, x: Value, size: Any, stride: Any, padding: Any,
     ceil_mode: bool, count_include_pad: bool, divisor_override: int | None,
 ) -> Result:  # fmt: skip
     """Each element gets its share from every window that holds it."""
-    taps = _each(size, 2)
-    step = _each(stride, 2) if stride else taps
-    around = _each(padding, 2)
+    rank = int(t.overload[len("avg_pool")])
+    ones = (1,) * rank
+    taps = _each(size, rank)
+    step = _each(stride, rank) if stride else taps
+    around = _each(padding, rank)
     forward, back = [], []
-    for d, length in enumerate(x.shape[-2:]):
-        reach = (grad.shape[d - 2] - 1) * step[d] + taps[d]
+    for d, length in enumerate(x.shape[-rank:]):
+        reach = (grad.shape[d - rank] - 1) * step[d] + taps[d]
         forward.append((around[d], max(reach - length - around[d], 0)))
         low = taps[d] - 1 - around[d]
-        back.append((low, length - ((grad.shape[d - 2] - 1) * step[d] + 1 + low - taps[d] + 1)))
-    window = Window(step, tuple(forward), (1, 1), (1, 1))
-    count = _counts(x.shape[-2:], taps, window, around, count_include_pad)
+        back.append((low, length - ((grad.shape[d - rank] - 1) * step[d] + 1 + low - taps[d] + 1)))
+    window = Window(step, tuple(forward), ones, ones)
+    count = _counts(x.shape[-rank:], taps, window, around, count_include_pad)
     share = 1.0 / (np.full_like(count, divisor_override) if divisor_override else count)
-    spread = Window((1, 1), tuple(back), (1, 1), step)
+    spread = Window(ones, tuple(back), ones, step)
     return t.emit(ops.ReduceWindow("add", taps, spread), _scaled(t, grad, share))
