@@ -66,6 +66,13 @@ def _add_profile(sub: Any) -> None:
     parser.add_argument(
         "--against", metavar="FILE", help="the profile.json of an earlier run: show what changed"
     )
+    parser.add_argument(
+        "--neuron-explorer", metavar="DIR", help="write the tables of Neuron Explorer's schema too"
+    )
+    parser.add_argument(
+        "--explorer-format", choices=("parquet", "csv"), default="parquet",
+        help="the form of these tables",
+    )  # fmt: skip
 
 
 def _show_graph(options: argparse.Namespace) -> int:
@@ -141,6 +148,9 @@ def _profile(options: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     report.write_run_html(result, folder / "report.html", profiled=True)
     report.write_run_perfetto(result, folder / "trace.json")
+    if options.neuron_explorer:
+        explored = Path(options.neuron_explorer)
+        report.write_run_explorer(result, explored, options.explorer_format)
     plain = report.profile_json(result)
     (folder / "profile.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(plain, indent=2) if options.json else report.profile_text(result, folder))

@@ -2,6 +2,7 @@
 
 from tenzing.facts.accelerator import Accelerator, accelerator, accelerators, rival_facts
 from tenzing.facts.chip import Chip, all_chips, chip, chips
+from tenzing.facts.explorer import ExplorerField, ExplorerSchema, explorer_schema
 from tenzing.facts.fact import Alternative, Fact, Source
 from tenzing.facts.instance import Instance, instance, instances, instances_of
 from tenzing.facts.loader import sources
@@ -13,6 +14,7 @@ from tenzing.facts.task import task, task_about, tasks
 
 __all__ = [
     "TERMS",
+    "ExplorerField", "ExplorerSchema", "explorer_schema",
     "Accelerator", "Alternative", "Chip", "Fact", "Instance", "NoPrice", "Price", "Source",
     "accelerator", "accelerators", "all_chips", "as_json", "best_price", "chip", "chips",
     "instance", "instances",

@@ -15,6 +15,7 @@ from tenzing.report.launches import (
     profile_text,
     run_result_json,
     run_result_text,
+    write_run_explorer,
     write_run_html,
     write_run_perfetto,
 )
@@ -31,5 +32,5 @@ __all__ = [
     "findings_text", "measured_text", "profile_json", "profile_summary", "profile_text",
     "read_profile", "run_json", "run_result_json", "run_result_text", "run_summary", "saved_json",
     "saved_text", "score_text", "table", "write_choices_csv", "write_choices_html", "write_html",
-    "write_run_html", "write_run_perfetto",
+    "write_run_explorer", "write_run_html", "write_run_perfetto",
 ]  # fmt: skip

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from tenzing.errors import Finding, TenzingError
+from tenzing.errors import Finding, TenzingError, UsageError
 from tenzing.fleet import Bill
 from tenzing.isa.operand import Space
+from tenzing.machine import Analysis
+from tenzing.report.explorer import write_explorer
 from tenzing.report.html import Part, Rows, Section, Text, write_html
 from tenzing.report.profile import (
     Profiled,
@@ -333,6 +335,24 @@ def write_run_perfetto(result: RunResult, path: Path) -> Path:
             traces.append(Trace(timeline, begin, counters, list(dict.fromkeys(chain))))
         begin += kernel.slowest.total_ps
     return write_perfetto(path, traces)
+
+
+def write_run_explorer(result: RunResult, folder: Path, form: str = "parquet") -> list[Path]:
+    """Write the tables of Neuron Explorer's schema: a folder for each kernel and core.
+
+    One kernel on one core is written into ``folder`` itself. ``form`` is ``parquet`` or ``csv``.
+    """
+    cores = [(f"{place}-{kernel.name}-core{core}", analysis)
+             for place, kernel in enumerate(result.kernels)
+             for core, analysis in enumerate(kernel.analyses)]  # fmt: skip
+    written = []
+    for name, analysis in cores:
+        if not isinstance(analysis, Analysis):
+            raise UsageError("a time without a program has no profile", got=result.path,
+                             next_step="give a kernel.py or a model.py:name")  # fmt: skip
+        target = folder if len(cores) == 1 else folder / name
+        written += write_explorer(analysis, target, name, form)
+    return written
 
 
 def _agreement_table(agreement: Mapping[str, float]) -> Table:

@@ -1,0 +1,5 @@
+"""A profile as the tables of Neuron Explorer, with nothing in the columns that we do not know."""
+
+from tenzing.report.explorer.profile import explorer_tables, write_explorer
+
+__all__ = ["explorer_tables", "write_explorer"]
