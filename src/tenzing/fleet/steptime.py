@@ -28,7 +28,11 @@ ACTIVATION_COPIES: Final = 8.0  # activations of a token that live at once, in h
 OPTIMIZER_BYTES: Final = 12.0  # fp32 weights and two moments of a parameter
 GRADIENT_BYTES: Final = 2.0
 TRAINED_COPIES: Final = 18.0  # activations of a layer kept for backward, in hidden sizes
+RECOMPUTE_COST: Final = 4 / 3  # forward, backward (two forwards) and forward again
 RECOMPUTED: Final = 4.0  # the same when layers are recomputed
+TRAINING_STACK: Final = {
+    "neuron": "nxd", "gpu": "megatron-bridge", "tpu": "maxtext", "cpu": "pytorch",
+}  # fmt: skip
 STACK: Final = {"neuron": "vllm-neuron", "gpu": "vllm", "tpu": "jetstream", "cpu": "pytorch"}
 
 
@@ -145,13 +149,16 @@ def training_step(
 ) -> StepTime:  # fmt: skip
     """One optimizer step of ``global_batch`` sequences on ``devices`` chips.
 
-    Tensor, pipeline and data parallel as ``layout`` says; ``zero1`` spreads the optimizer's state
+    Tensor, pipeline and data parallel as ``layout`` says; ``recompute`` keeps the inputs of layers
+    only and runs their forward pass again; ``zero1`` spreads the optimizer's state
     over the copies. Raises CapacityError when a rank's share does not fit.
     """
+    family = facts.accelerator(layout.accelerator).family
     cells = layout.cells() | {
         "model": model, "accelerators": str(devices), "global_batch": str(global_batch),
         "microbatch": str(microbatch), "seq_len": str(tokens), "dtype": layout.weights,
-        "framework": layout.framework or "nxd", "zero_fsdp": "ZeRO-1" if zero1 else "",
+        "framework": layout.framework or TRAINING_STACK[family],
+        "zero_fsdp": "ZeRO-1" if zero1 else "",
     }  # fmt: skip
     job = training.job_of(_row("training", cells))
     owned = job.shape.params / (layout.tp * layout.pp)
@@ -163,7 +170,12 @@ def training_step(
     device = device_of(job.row)
     available = device.hbm_bytes * USABLE * devices / job.ranks
     fit = Fit(owned * BF16_BYTES, 0.0, activations, optimizer, available)
-    return _step("training", training.step_of(job), _checked(fit, model))
+    estimate = training.step_of(job)
+    if recompute:  # the forward pass runs once more before the backward pass of each layer
+        parts = {k: v * RECOMPUTE_COST if k in ("compute", "bubble") else v
+                 for k, v in estimate.parts.items()}  # fmt: skip
+        estimate = replace(estimate, parts=parts)
+    return _step("training", estimate, _checked(fit, model))
 
 
 def serving_fit(shape: Shape, layout: Layout, batch: int, context: int) -> Fit:
