@@ -11,7 +11,7 @@ import pytest
 import tenzing
 from tenzing.compiler import ops
 from tenzing.compiler.execution import record_graph
-from tenzing.compiler.graph import F32, Alias, GraphBuilder
+from tenzing.compiler.graph import F32, Alias, GraphBuilder, rewrite
 from tenzing.compiler.lowering.registry import RULES
 from tenzing.errors import CapacityError, TenzingError, UsageError
 from tenzing.nki import isa as nisa
@@ -108,6 +108,80 @@ def test_the_first_operation_that_parts_is_named(monkeypatch: pytest.MonkeyPatch
     line = int(first.place.partition(":")[2].split()[0])
     assert "# HERE" in Path(__file__).read_text().splitlines()[line - 1]
     assert {d.operation for d in found.operations if d.beyond} == {"sort"}  # and nothing after it
+    assert found.first_meaning is not None
+    assert {d.operation for d in found.meanings if d.beyond} == {"sort"}
+    assert "first that parts from the framework: %" in str(found)
+
+
+class Joined(torch.nn.Module):
+    """Operations that the compiler recognises, joins into products and fuses in groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.up = torch.nn.RMSNorm(8), torch.nn.Linear(8, 16)
+        self.down = torch.nn.Linear(16, 8)
+        self.scale = torch.nn.Parameter(torch.linspace(0.5, 1.5, 8))
+
+    def forward(self, x: Any) -> Any:
+        y = x + self.down(torch.nn.functional.gelu(self.up(self.norm(x))))
+        return torch.softmax(y * self.scale, -1).cumsum(-1)
+
+
+def test_a_wrong_rule_is_found_beside_the_framework_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tenzing.compiler.frontends.aten import translator
+
+    right = translator.RULES["gelu.default"]
+    monkeypatch.setitem(
+        translator.RULES, "gelu.default", lambda t, x, **given: right(t, x, approximate="tanh")
+    )
+    module, x = Joined().eval(), torch.randn(5, 8)
+    found = tenzing.compile(module, (x,)).compare(x, per_op=True)
+    assert found.first_meaning is None  # the chip does what the wrong graph says
+    first = found.first
+    assert first is not None
+    assert first.operation == "linear"
+    line = int(first.place.partition(":")[2].split()[0])
+    assert "gelu(self.up" in Path(__file__).read_text().splitlines()[line - 1]
+    assert [d for d in found.operations if d.beyond] == [first]
+
+
+def test_a_pass_that_changes_the_meaning_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tenzing.compiler.ops import RmsNorm
+    from tenzing.compiler.passes import StandardProducts
+
+    def apply(self: Any, graph: Any) -> Any:
+        def rule(builder: Any, node: Any, inputs: Any) -> Any:
+            if isinstance(node.op, RmsNorm):
+                return builder.emit(replace(node.op, epsilon=1.0), *inputs)
+            return None
+
+        return rewrite(right(self, graph), rule)
+
+    right = StandardProducts.apply
+    monkeypatch.setattr(StandardProducts, "apply", apply)
+    module, x = Joined().eval(), torch.randn(5, 8)
+    found = tenzing.compile(module, (x,)).compare(x, per_op=True)
+    assert found.first is not None
+    assert (found.first.operation, found.first.module) == ("fused(rms_norm)", "norm")
+    assert found.first_meaning is None
+
+
+def test_most_operations_have_a_counterpart_in_pytorch() -> None:
+    module, x = Joined().eval(), torch.randn(5, 8)
+    for numerics in ("instruction", "graph"):
+        found = tenzing.compile(module, (x,), numerics=numerics).compare(x, per_op=True)
+        assert found.first is None
+        assert found.agrees
+        assert len(found.operations) + found.without_counterpart == len(found.meanings)
+        assert len(found.operations) > found.without_counterpart
+        assert not found.no_intermediates
+
+
+def test_operations_are_compared_on_one_core_only() -> None:
+    module, x = Joined().eval(), torch.randn(5, 8)
+    compiled = tenzing.compile(module, (x,), mesh={"tp": 2})
+    with pytest.raises(UsageError, match="one core, not over a mesh; got 2 ranks"):
+        compiled.compare(x, per_op=True)
 
 
 def test_a_custom_kernel_under_torch_compile() -> None:

@@ -11,6 +11,7 @@ from tenzing import facts
 from tenzing.compiler import reference
 from tenzing.compiler.comparison import (
     Comparison,
+    Difference,
     agreement,
     compare_operations,
     difference,
@@ -19,8 +20,8 @@ from tenzing.compiler.comparison import (
 from tenzing.compiler.execution import record_graph, run_graph
 from tenzing.compiler.frontends import torch_compile
 from tenzing.compiler.frontends.doors import import_any
-from tenzing.compiler.frontends.interface import Imported, Interface
-from tenzing.compiler.graph import Array, Graph
+from tenzing.compiler.frontends.interface import Imported, Interface, NoFramework
+from tenzing.compiler.graph import Array, Graph, Value, with_origins
 from tenzing.compiler.lowering import Progress
 from tenzing.compiler.passes import (
     AUTOCAST,
@@ -73,7 +74,8 @@ class Compiled:
     def _optimised(self) -> tuple[Graph, tuple[Step, ...]]:
         steps: list[Step] = []
         given = self.imported.graph if self.mesh.ranks == 1 else self.sharded.graph
-        graph = default_pipeline(self.autocast, self.autocast_dtype, self.kernels).run(given, steps)
+        pipeline = default_pipeline(self.autocast, self.autocast_dtype, self.kernels)
+        graph = pipeline.run(with_origins(given), steps)
         return graph, tuple(steps)
 
     @cached_property
@@ -215,11 +217,15 @@ class Compiled:
     def compare(self, *inputs: Any, per_op: bool = False, **keywords: Any) -> Comparison:
         """Differences with the framework; leaves buffers and inputs as they were.
 
-        ``per_op`` also runs every operation of the optimised graph alone on the chip, beside its
-        NumPy meaning: ``Comparison.first`` is where the program parts from it.
+        ``per_op`` also runs the optimised graph operation by operation, beside the framework's own
+        values (``Comparison.first`` is where they part) and beside each one's NumPy meaning.
         """
+        if per_op and self.mesh.ranks > 1:
+            raise UsageError("operations are compared on one core, not over a mesh",
+                             got=f"{self.mesh.ranks} ranks",
+                             next_step="compile once more without mesh=")  # fmt: skip
         arrays = [a.copy() for a in self.interface.arrays(inputs, keywords)]
-        weights = {**self.weights, **{n: a.copy() for n, a in self.interface.read_state().items()}}
+        weights = {n: a.copy() for n, a in self.interface.read_state().items()}
         with self.interface.kept(inputs, keywords):
             found = self.interface.results(self.interface.eager(inputs, keywords))
             expected = [array.copy() for array in found]
@@ -232,10 +238,25 @@ class Compiled:
         if not per_op:
             return Comparison(outputs)
         bound = dict(zip(self.graph.inputs, arrays, strict=True))
-        bound |= {v: weights[v.name] for v in self.graph.parameters}
-        return Comparison(
-            outputs, compare_operations(self.graph, bound, self.target, self.autocast)
+        bound |= {v: {**self.weights, **weights}[v.name] for v in self.graph.parameters}
+        return self._compare_operations(outputs, bound, inputs, keywords)
+
+    def _compare_operations(
+        self, outputs: tuple[Difference, ...], bound: Mapping[Value, Array],
+        inputs: tuple[Any, ...], keywords: dict[str, Any],
+    ) -> Comparison:  # fmt: skip
+        names = {v.origin for node in self.graph.nodes for v in node.outputs if v.origin}
+        reason, known = "", {}
+        try:
+            with self.interface.kept(inputs, keywords):
+                known = self.interface.intermediates(names, inputs, keywords)
+        except NoFramework as error:
+            reason = str(error)
+        framework, meanings, missing = compare_operations(
+            self.graph, bound, self.target, self.autocast, known
         )
+        shown = () if reason else tuple(framework)
+        return Comparison(outputs, shown, tuple(meanings), missing, reason)
 
     def agreement(self, outputs: Any, *inputs: Any, **keywords: Any) -> dict[str, float]:
         """Largest difference and cosine of outputs that a call returned with the framework's."""

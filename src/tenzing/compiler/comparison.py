@@ -10,10 +10,12 @@ import numpy as np
 
 from tenzing.compiler.execution import run_graph
 from tenzing.compiler.graph import Array, Graph, Node, Value, is_float
+from tenzing.compiler.ops import BroadcastInDim, Constant, Fused, Reshape
 
 EXACT_TOLERANCE: Final = 1e-4  # of the largest element: float32 sums in another order
 NARROW_TOLERANCE: Final = 2e-2  # narrow floats round every step
 SINGLE_BYTES: Final = 4
+MOVES: Final = (BroadcastInDim, Constant, Reshape)  # what lies around the arithmetic of a group
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,20 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Differences of the outputs with the framework's, and of each operation with its meaning."""
+    """Differences of the outputs with the framework's, and of each operation, in two ways.
+
+    ``operations`` sets each result on the chip beside the framework's own value, from the values
+    that the framework had before it. Operations joined into one appear with their last result;
+    ``without_counterpart`` results, which the framework does not have, not at all. ``meanings``
+    sets each operation on the chip beside its NumPy meaning for the same inputs.
+    ``no_intermediates`` says why a framework has no values to show; ``operations`` is then empty.
+    """
 
     outputs: tuple[Difference, ...]
     operations: tuple[Difference, ...] = ()
+    meanings: tuple[Difference, ...] = ()
+    without_counterpart: int = 0
+    no_intermediates: str = ""
 
     @property
     def agrees(self) -> bool:
@@ -49,16 +61,38 @@ class Comparison:
 
     @property
     def first(self) -> Difference | None:
-        """The first operation, in order of execution, beyond its tolerance."""
+        """The first operation, in order of execution, that parts from the framework's value."""
         return next((d for d in self.operations if d.beyond), None)
 
+    @property
+    def first_meaning(self) -> Difference | None:
+        """The first operation that the chip computes otherwise than its NumPy meaning."""
+        return next((d for d in self.meanings if d.beyond), None)
+
     def __str__(self) -> str:
-        rows = [*self.outputs, *self.operations]
-        lines = [f"{d.name}: max abs {d.max_abs:.3g}, relative {d.relative:.3g}"
-                 f"{f', {d.operation} of {d.module or chr(45)} {d.place}' if d.operation else ''}"
-                 f"{'  BEYOND ' + format(d.tolerance, '.1g') if d.beyond else ''}"
-                 for d in rows]  # fmt: skip
-        return "\n".join(lines)
+        parts = ["\n".join(map(_line, self.outputs))]
+        if not self.meanings:
+            return parts[0]
+        if self.no_intermediates:
+            parts.append(f"no operation beside the framework's: {self.no_intermediates}")
+        else:
+            more = f"{self.without_counterpart} more results have no counterpart there"
+            title = f"operations beside the framework's ({more})"
+            parts.append(_table(title, self.operations, "parts from the framework", self.first))
+        title, verdict = "operations beside their NumPy meaning", "parts from its meaning"
+        parts.append(_table(title, self.meanings, verdict, self.first_meaning))
+        return "\n\n".join(parts)
+
+
+def _table(title: str, rows: Sequence[Difference], what: str, first: Difference | None) -> str:
+    found = f"no operation {what}" if first is None else f"first that {what}: {_line(first)}"
+    return "\n".join([title, *map(_line, rows), found])
+
+
+def _line(d: Difference) -> str:
+    where = f", {d.operation} of {d.module or '-'} {d.place}" if d.operation else ""
+    beyond = f"  BEYOND {d.tolerance:.1g}" if d.beyond else ""
+    return f"{d.name}: max abs {d.max_abs:.3g}, relative {d.relative:.3g}{where}{beyond}"
 
 
 def difference(
@@ -74,8 +108,16 @@ def difference(
     place = str(node.loc or "") if node else ""
     return Difference(
         name, worst, relative, cosine(got, expected), tolerance,
-        node.op.name if node else "", node.scope if node else "", place,
+        operation_of(node) if node else "", node.scope if node else "", place,
     )  # fmt: skip
+
+
+def operation_of(node: Node) -> str:
+    """The name of an operation, with what is computed inside a fused one."""
+    if not isinstance(node.op, Fused):
+        return node.op.name
+    inside = (n.op for n in node.op.body.nodes if not isinstance(n.op, MOVES))
+    return f"{node.op.name}({', '.join(dict.fromkeys(op.name for op in inside))})"
 
 
 def tolerance_of(dtype: np.dtype[Any], autocast: str = "none") -> float:
@@ -85,21 +127,35 @@ def tolerance_of(dtype: np.dtype[Any], autocast: str = "none") -> float:
 
 
 def compare_operations(
-    graph: Graph, bound: Mapping[Value, Array], target: str, autocast: str
-) -> tuple[Difference, ...]:
-    """Each node on the chip beside its NumPy meaning, both given what the meaning says before."""
-    arrays = dict(bound)
-    found = []
+    graph: Graph, bound: Mapping[Value, Array], target: str, autocast: str,
+    known: Mapping[str, Array],
+) -> tuple[list[Difference], list[Difference], int]:  # fmt: skip
+    """Each node on the chip beside the framework's value and beside its NumPy meaning.
+
+    ``known``: the framework's values by the value of the imported graph. Every node gets those as
+    inputs where there are any, else what the chip computed, so that a fault shows where it is made
+    and not again behind it. Also returns how many results have no counterpart among the known.
+    """
+    arrays, limits = dict(bound), dict.fromkeys(bound, 0.0)
+    framework: list[Difference] = []
+    meanings: list[Difference] = []
+    missing = 0
     for node in graph.nodes:
-        expected = node.op.reference(*(arrays[v] for v in node.inputs))
-        arrays.update(zip(node.outputs, expected, strict=True))
+        meant = node.op.reference(*(arrays[v] for v in node.inputs))
         sources = tuple(dict.fromkeys(node.inputs))
         single = Graph(node.op.name, sources, (), (node,), node.outputs)
         got, _ = run_graph(single, [arrays[v] for v in sources], {}, target)
-        for value, mine, theirs in zip(node.outputs, got, expected, strict=True):
-            limit = max(tolerance_of(v.dtype, autocast) for v in (value, *node.inputs))
-            found.append(difference(f"%{value.name}", mine, theirs, limit, node))
-    return tuple(found)
+        near = max(tolerance_of(v.dtype, autocast) for v in (*node.outputs, *node.inputs))
+        limit = max([near, *(limits[v] for v in node.inputs)])
+        for value, mine, theirs in zip(node.outputs, got, meant, strict=True):
+            meanings.append(difference(f"%{value.name}", mine, theirs, near, node))
+            wanted = known.get(value.origin)
+            if wanted is None or wanted.shape != value.shape:
+                arrays[value], limits[value], missing = mine, limit, missing + 1
+                continue
+            framework.append(difference(f"%{value.name}", mine, wanted, limit, node))
+            arrays[value], limits[value] = wanted.astype(value.dtype), 0.0
+    return framework, meanings, missing
 
 
 def agreement(expected: Sequence[Array], got: Sequence[Array]) -> dict[str, float]:

@@ -113,11 +113,16 @@ class TensorType:
 
 @dataclass(frozen=True)
 class Value:
-    """One SSA value: a name that is unique in its graph, and a type."""
+    """One SSA value: a name that is unique in its graph, and a type.
+
+    ``origin`` is the value of the imported graph that it stands for, once ``with_origins`` marked
+    that graph; empty for what a pass made in between.
+    """
 
     name: str
     shape: Shape
     dtype: np.dtype[Any]
+    origin: str = field(default="", compare=False)
 
     @property
     def type(self) -> TensorType:
@@ -391,16 +396,40 @@ def rewrite(graph: Graph, rule: NodeRewrite) -> Graph:
     builder.inputs = list(graph.inputs)
     builder.parameters = list(graph.parameters)
     renamed: dict[Value, Value] = {}
+    origins: dict[Value, str] = {}
     for node in graph.nodes:
         builder.loc, builder.scope = node.loc, node.scope
         inputs = tuple(renamed.get(value, value) for value in node.inputs)
         outputs = rule(builder, node, inputs)
         if outputs is None:
             outputs = _keep(builder, node, inputs)
+        else:
+            replaced = zip(node.outputs, outputs, strict=True)
+            origins.update((new, old.origin) for old, new in replaced if old.shape == new.shape)
         renamed.update(zip(node.outputs, outputs, strict=True))
     outputs = tuple(renamed.get(value, value) for value in graph.outputs)
     built = builder.build(outputs, graph.aliases)
-    return replace(built, preparation=graph.preparation)
+    nodes = tuple(_standing_for(node, origins) for node in built.nodes)
+    return replace(built, nodes=nodes, preparation=graph.preparation)
+
+
+def _standing_for(node: Node, origins: Mapping[Value, str]) -> Node:
+    """The node whose outputs know which value of the imported graph they replaced."""
+    if not any(origins.get(value) for value in node.outputs):
+        return node
+    outputs = (
+        replace(value, origin=value.origin or origins.get(value, "")) for value in node.outputs
+    )
+    return replace(node, outputs=tuple(outputs))
+
+
+def with_origins(graph: Graph) -> Graph:
+    """The graph whose computed values stand for themselves: passes carry that along."""
+    nodes = (
+        replace(node, outputs=tuple(replace(v, origin=v.name) for v in node.outputs))
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=tuple(nodes))
 
 
 def _keep(builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...]:

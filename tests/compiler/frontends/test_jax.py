@@ -292,3 +292,12 @@ def test_tensors_of_another_framework_are_refused() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(UsageError, match="tensor of torch"):
         tenzing.compile(lambda x: x + 1, (torch.ones(2),))
+
+
+def test_a_comparison_says_that_jax_shows_no_values_inside() -> None:
+    found = tenzing.compile(jnp.tanh, (X,)).compare(X, per_op=True)
+    assert found.operations == ()
+    assert found.first is None
+    assert found.meanings
+    assert found.first_meaning is None
+    assert "shows no values inside" in str(found)

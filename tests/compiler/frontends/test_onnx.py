@@ -13,6 +13,7 @@ import pytest
 from tests.compiler.frontends import onnx_models as small
 
 from tenzing.compiler import compile
+from tenzing.compiler.frontends.onnx_ops.translator import RULES
 from tenzing.errors import TenzingError, UnsupportedOp, UsageError
 
 onnx = pytest.importorskip("onnx")
@@ -308,3 +309,25 @@ def test_the_example_agrees(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "cannot be read" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_operations_are_compared_with_the_tensors_inside_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = [
+        node("MatMul", ["x", "w"], ["product"], "multiply"),
+        node("Gelu", ["product"], ["curved"], "curve"),
+        node("Softmax", ["curved"], ["y"], "share"),
+    ]
+    x = small.drawn(3, 8)
+    kinds = {"x": (F32, [3, 8])}, {"y": (F32, [3, 4])}
+    proto = small.model(nodes, *kinds, {"w": small.drawn(8, 4)})
+    found = compile(proto, x).compare(x, per_op=True)
+    assert [d.module for d in found.operations] == ["curve", "share"]
+    assert found.first is None
+    since, right = next(iter(RULES["", "Gelu"].items()))
+    monkeypatch.setitem(RULES, ("", "Gelu"), {since: lambda t, x: right(t, x, approximate="tanh")})
+    found = compile(proto, x).compare(x, per_op=True)
+    assert found.first is not None
+    assert [d.module for d in found.operations if d.beyond] == ["curve"]
+    assert found.first_meaning is None

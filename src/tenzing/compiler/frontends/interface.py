@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +59,16 @@ class Interface(ABC):
         """What the framework itself returns; NoFramework when there is none behind it."""
         raise NoFramework("this compiled model has no framework to compare with",
                          next_step="compile the model itself with tenzing.compile")  # fmt: skip
+
+    def intermediates(
+        self, names: Set[str], arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> dict[str, Array]:
+        """The framework's own arrays for values of the imported graph, as far as it has them.
+
+        NoFramework says why a frontend has none at all.
+        """
+        raise NoFramework("this frontend shows no values inside the framework's own computation, "
+                          "so operations are compared with their NumPy meaning alone")  # fmt: skip
 
     def described(self) -> Nesting | None:
         """The nesting of inputs and outputs; None for a flat list of each."""

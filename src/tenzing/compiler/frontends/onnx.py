@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,9 +44,24 @@ def accepts(model: Any) -> bool:
 
 @dataclass(frozen=True)
 class OnnxInterface(ArrayInterface):
-    """NumPy arrays by position or name; ``fixed`` inputs decided shapes and must not change."""
+    """NumPy arrays by position or name; ``fixed`` inputs decided shapes and must not change.
+
+    ``tensors`` holds the model's names of its tensors by our names of the values they became.
+    """
 
     fixed: dict[str, Array] = field(default_factory=dict)
+    tensors: Mapping[str, str] = field(default_factory=dict)
+
+    def intermediates(
+        self, names: Set[str], arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> dict[str, Array]:
+        """See the base: the tensors inside are made outputs of the model, which runs once more."""
+        if not isinstance(self.reference, _Reference):
+            return super().intermediates(names, arguments, keywords)
+        wanted = sorted(names & self.tensors.keys())
+        inside = [self.tensors[name] for name in wanted]
+        found = self.reference.inside(self.arrays(arguments, keywords), inside)
+        return dict(zip(wanted, found, strict=True))
 
     def arrays(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Array]:
         """See the base; UsageError also for another value of a fixed input."""
@@ -88,8 +103,19 @@ def import_model(model: Any, inputs: Sequence[Any], keywords: Mapping[str, Any])
     interface = OnnxInterface(
         graph.inputs, tuple(v.name for v in proto.graph.output),
         _Reference(proto, folder, tuple(inputs_of.types)), fixed=fixed,
+        tensors=_tensors(proto, names),
     )  # fmt: skip
     return Imported(graph, _used(graph, source), interface, inputs_of.example)
+
+
+def _tensors(proto: Any, names: Environment) -> dict[str, str]:
+    """By the names of our values the first tensor, made by a node, that each stands for."""
+    found: dict[str, str] = {}
+    for name in (name for node in proto.graph.node for name in node.output):
+        value = names.get(name)
+        if isinstance(value, Value):
+            found.setdefault(value.name, name)
+    return found
 
 
 def _used(graph: Graph, source: Source) -> dict[str, Array]:
@@ -258,26 +284,43 @@ class _Reference:
     inputs: tuple[str, ...]
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
-        feed = dict(zip(self.inputs, arrays, strict=True))
-        return [np.asarray(found) for found in self._run(feed)]
+        return self._run(self._whole(), None, arrays)
 
-    def _run(self, feed: dict[str, Array]) -> Sequence[Any]:
+    def inside(self, arrays: Sequence[Array], names: Sequence[str]) -> list[Array]:
+        """The named tensors inside the model."""
         onnx = require_onnx()
-        proto = self.proto
-        if self.folder is not None:
-            proto = onnx.ModelProto()
-            proto.CopyFrom(self.proto)
-            onnx.load_external_data_for_model(proto, str(self.folder))
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self._whole())
+        shown = {value.name for value in proto.graph.output}
+        proto.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in shown)
+        return self._run(proto, list(names), arrays)
+
+    def _whole(self) -> Any:
+        """The model with its external data."""
+        if self.folder is None:
+            return self.proto
+        onnx = require_onnx()
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        onnx.load_external_data_for_model(proto, str(self.folder))
+        return proto
+
+    def _run(
+        self, proto: Any, outputs: list[str] | None, arrays: Sequence[Array]
+    ) -> list[Array]:  # fmt: skip
+        feed = dict(zip(self.inputs, arrays, strict=True))
         if find_spec("onnxruntime") is None:
             from onnx.reference import ReferenceEvaluator
 
-            return ReferenceEvaluator(proto).run(None, feed)
-        import onnxruntime
+            found = ReferenceEvaluator(proto).run(outputs, feed)
+        else:
+            import onnxruntime
 
-        session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
-        return session.run(None, feed)
+            session = onnxruntime.InferenceSession(
+                proto.SerializeToString(), providers=["CPUExecutionProvider"]
+            )
+            found = session.run(outputs, feed)
+        return [np.asarray(array) for array in found]
 
 
 __all__ = ["OnnxInterface", "accepts", "import_model"]

@@ -16,6 +16,7 @@ from tenzing.compiler.frontends.torch_control import CONTROL
 from tenzing.compiler.frontends.torch_export import export, quiet
 from tenzing.compiler.frontends.torch_interface import Fixed, TorchInterface, runnable
 from tenzing.compiler.frontends.torch_kernel import KERNEL_NAMESPACE, kernel_call
+from tenzing.compiler.frontends.torch_traced import Traced, calls_behind
 from tenzing.compiler.frontends.torch_values import (
     RANDOM_STATE,
     drawn_state,
@@ -237,7 +238,7 @@ class _ProgramReader(GraphReader):
         spec = self.program.call_spec
         interface = TorchInterface(
             spec.in_spec, tuple(self.leaves), spec.out_spec, tuple(output_leaves),
-            self._state(written),
+            self._state(written), traced=Traced(self.program, calls_behind(self.known)),
         )  # fmt: skip
         return Imported(verify(graph), self.weights, interface)
 

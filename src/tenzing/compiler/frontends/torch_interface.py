@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ from tenzing.compiler.frontends.interface import (
     check_type,
     tensor_leaves,
 )
+from tenzing.compiler.frontends.torch_traced import Traced
 from tenzing.compiler.frontends.torch_values import from_numpy, require_torch, to_numpy
 from tenzing.compiler.graph import Array, Value
 from tenzing.compiler.nesting import Fixed, Nest, Nesting, Slot
@@ -26,7 +27,7 @@ class TorchInterface(Interface):
     ``input_leaves`` and ``output_leaves`` follow the leaves of ``input_tree`` (arguments, keywords)
     and ``output_tree``: a graph input, the number of a graph output, or a fixed value. ``state``
     holds the module's own buffers that a call writes, by parameter name. ``module`` is what
-    PyTorch runs.
+    PyTorch runs, ``traced`` the calls of it that the graph was made of.
     """
 
     input_tree: Any
@@ -35,6 +36,7 @@ class TorchInterface(Interface):
     output_leaves: tuple[int | Fixed, ...]
     state: Mapping[str, Any] = field(default_factory=dict)
     module: Any = field(default=None, repr=False, compare=False)
+    traced: Traced | None = field(default=None, repr=False, compare=False)
 
     def flat(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Any]:
         """The leaves of a call in order; UsageError when it is nested in another way."""
@@ -102,6 +104,14 @@ class TorchInterface(Interface):
             return super().eager(arguments, keywords)
         with require_torch().no_grad():
             return self.module(*arguments, **keywords)
+
+    def intermediates(
+        self, names: Set[str], arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> dict[str, Array]:
+        """See the class: the exported program is interpreted by PyTorch, call by call."""
+        if self.traced is None:
+            return super().intermediates(names, arguments, keywords)
+        return self.traced.values(names, self.flat(arguments, keywords))
 
     def output_names(self) -> list[str]:
         """A name for each output tensor: its path through the nested outputs."""
