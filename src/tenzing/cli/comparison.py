@@ -43,6 +43,8 @@ def add_commands(sub: Any) -> None:
     parser.add_argument("--no-simulate", dest="simulate", action="store_false",
                         help="leave out the step of our own program")  # fmt: skip
     parser.add_argument("--all", action="store_true", help="every configuration, not only the best")
+    parser.add_argument("--measured", metavar="FILE",
+                        help="what `tenzing measure` wrote, to show beside")  # fmt: skip
     parser.add_argument("--ray", default="", metavar="ADDRESS",
                         help="search on a Ray cluster (extra: ray)")  # fmt: skip
     parser.add_argument("--csv", metavar="FILE", help="write every configuration as CSV")
@@ -85,10 +87,11 @@ def _compare(options: argparse.Namespace) -> int:
     if _runs(options.path):
         return _run_on(options)
     targets = _names(options.on) if options.on is not None else list(fleet.DEFAULT_TARGETS)
+    own = fleet.read_measurements(options.measured) if options.measured else []
     found = commands.compare(
         options.path, targets, options.task, simulate=options.simulate,
         weights=_names(options.weights), kv=_names(options.kv), term=options.term,
-        region=options.region, ray=options.ray, progress=progress(options),
+        region=options.region, measured=own, ray=options.ray, progress=progress(options),
         **{name: getattr(options, name) for name in _FIELDS},
     )  # fmt: skip
     if options.csv:

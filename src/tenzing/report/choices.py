@@ -85,9 +85,9 @@ def _columns(found: Comparison) -> list[tuple[str, Any]]:
         columns += [("$/M in", lambda c: c.usd_per_million_input),
                     ("$/M out", lambda c: c.usd_per_million_output)]  # fmt: skip
     columns += [(f"J/{single}", lambda c: c.joules_per_unit if c.usable else None),
-                ("MFU", lambda c: f"{c.mfu:.0%}" if c.usable else None)]  # fmt: skip
+                ("MFU", lambda c: f"{c.mfu:.0%}" if c.usable and c.mfu else None)]  # fmt: skip
     if serving:
-        columns.append(("MBU", lambda c: f"{c.mbu:.0%}" if c.usable else None))
+        columns.append(("MBU", lambda c: f"{c.mbu:.0%}" if c.usable and c.mbu else None))
     columns += _of_the_whole(found)
     return [*columns, ("$/h", lambda c: c.usd_per_hour), ("", lambda c: c.status)]
 
@@ -164,6 +164,7 @@ def prices_note(choices: Sequence[Choice]) -> str:
     told = {
         c.instance: f"{c.term.replace('_', ' ')} of {c.price_date}" if c.price_date else UNKNOWN
         for c in choices
+        if c.basis != "measured"
     }
     return "prices: " + ", ".join(f"{name} {words}" for name, words in told.items())
 

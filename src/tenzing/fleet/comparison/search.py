@@ -11,9 +11,11 @@ from tenzing import facts
 from tenzing.errors import TenzingError, UsageError
 from tenzing.fleet.comparison import batches, serving, training
 from tenzing.fleet.comparison.choice import Choice
+from tenzing.fleet.comparison.measured import measured_choices
 from tenzing.fleet.comparison.offer import Offer, offers
 from tenzing.fleet.comparison.task import Encoding, Imaging, Serving, Task, task_named
 from tenzing.fleet.estimators.device import BYTES
+from tenzing.fleet.measured import Measurement
 from tenzing.fleet.steptime import Layout, decode_step
 from tenzing.fleet.sweep import sweep
 from tenzing.fleet.workload import Shape, shape_of
@@ -77,13 +79,15 @@ def _wait(choice: Choice) -> float:
 def compare(
     model: str, on: Sequence[str] = DEFAULT_TARGETS, task: str = "", *,
     weights: Sequence[str] = ("bf16",), kv: Sequence[str] = ("bf16",), term: str = "",
-    region: str | None = None, ray: str = "", jobs: int | None = None,
+    region: str | None = None, measured: Sequence[Measurement] = (), ray: str = "",
+    jobs: int | None = None,
     progress: Progress = lambda _: None, **overrides: Any,
 ) -> Comparison:  # fmt: skip
     """A model's work on several targets: all layouts and batches, with time, money and energy.
 
     ``on`` names instances or chips; ``overrides`` are fields of the task (``prompt_tokens=2048``);
-    ``ray`` is the address of a cluster that searches instead of this machine.
+    ``measured`` are a user's own measurements, shown beside; ``ray`` is the address of a cluster
+    that searches instead of this machine.
     Raises UsageError for targets nobody knows and for a task that is not the model's.
     """
     if not on:
@@ -102,7 +106,7 @@ def compare(
     pairs = tuple((w, k) for w in weights for k in kv)
     asked = [q for offer in found for q in _questions(model, wanted, offer, pairs)]
     progress(f"{len(asked)} configurations of {model} on {len(found)} kinds of instance")
-    choices = tuple(_answers(asked, ray, jobs, progress))
+    choices = (*_answers(asked, ray, jobs, progress), *measured_choices(measured, model, wanted))
     leaned = {a for c in choices for a in c.assumed} | {a for o in found for a in o.assumed}
     return Comparison(model, shape, name, wanted, choices, tuple(absent),
                       (*defaults, *sorted(leaned)))  # fmt: skip
