@@ -198,6 +198,8 @@ def test_sensitivity_is_ordered_and_holds_the_cost() -> None:
         (("llama-3.1-8b", ["trn2.48xlarge x0"]), {}, UsageError, "at least one"),
         (("llama-3.1-8b", AWS, "knitting"), {}, FactsError, "no such task"),
         (("llama-3.1-8b", AWS, "embed"), {}, UsageError, "not its work"),
+        (("lama-3.l", AWS, "chat"), {}, UsageError, "nothing is known"),
+        (("whisper-large-v3", AWS), {}, UsageError, "say what it does"),
         (("llama-3.1-8b", AWS, "chat"), {"resolution": 3}, UsageError, "has no resolution"),
         (("llama-3.1-8b", AWS, "chat"), {"prefix_hit": 1.5}, UsageError, "a share"),
         (("llama-3.1-8b", AWS, "chat"), {"prompt_tokens": 0}, UsageError, "too small"),

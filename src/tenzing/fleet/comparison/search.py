@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,8 @@ FAMILY_OF: Final = {
     "vision-transformer": ("encoding", "training"), "diffusion": ("imaging",),
 }  # fmt: skip
 MS_PER_S: Final = 1e3
+TOLD_FROM: Final = 1000  # configurations: fewer take a second or two
+CLOSE_NAMES: Final = 5
 WORTH_PROCESSES: Final = 4000  # configurations: fewer take less time than processes to start
 
 
@@ -113,6 +116,11 @@ def compare(
 
 
 def _suits(model: str, shape: Shape, task: str) -> None:
+    if "parameters" in shape.assumed:
+        near = difflib.get_close_matches(model.lower(), facts.models(), CLOSE_NAMES)
+        raise UsageError(f"nothing is known of {model}", got=repr(model),
+                         allowed=", ".join(near) or "a known name, or one that states its size",
+                         next_step="give its config.json, or a name like my-model-7b")  # fmt: skip
     family, _ = facts.task(task)
     allowed = FAMILY_OF.get(shape.kind, ())
     if allowed and family not in allowed:
@@ -143,8 +151,8 @@ def evaluate(question: Any) -> Choice:
 def _answers(asked: list[Any], ray: str, jobs: int | None, progress: Progress) -> list[Choice]:
     """Evaluated here, in other processes, or on a cluster; computing one beats keeping it."""
     alone = jobs is None and not ray and len(asked) < WORTH_PROCESSES
-    found = sweep(evaluate, asked, ray=ray, jobs=1 if alone else jobs, keep=False,
-                  progress=progress)  # fmt: skip
+    told = progress if len(asked) > TOLD_FROM else lambda _: None
+    found = sweep(evaluate, asked, ray=ray, jobs=1 if alone else jobs, keep=False, progress=told)
     for answer in found:
         if isinstance(answer, TenzingError):
             raise answer
@@ -172,6 +180,8 @@ def simulated(found: Comparison, progress: Progress = lambda _: None) -> Compari
             layout = Layout(best.accelerator, best.tp, best.replicas, 1, best.weights, kv=best.kv)
             step = decode_step(found.model, layout, batch=best.batch, context=task.window,
                                simulate=True, progress=progress)  # fmt: skip
+            if step.simulated_s is None:
+                progress(f"not simulated on {best.instance}: {step.why}")
             ms = None if step.simulated_s is None else step.simulated_s * MS_PER_S / task.accepted
             times[best] = replace(best, simulated_ms=ms)
     return replace(found, choices=tuple(times.get(c, c) for c in found.choices))
