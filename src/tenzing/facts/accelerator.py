@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tenzing.errors import FactsError
@@ -19,6 +19,7 @@ from tenzing.facts.sheet import Problem, Sheet
 
 _HEADER: Final = {"family": str, "generation": int, "aliases": list}
 _PREFIX: Final = re.compile(r"^(gpu|tpu|cpu|aws|nvidia|amd)[- ]")
+SLICE: Final = "@"  # graviton4@16: sixteen cores of one processor
 GIB: Final = 2**30
 
 
@@ -61,7 +62,13 @@ def accelerators() -> tuple[str, ...]:
 
 
 def accelerator(name: str) -> Accelerator:
-    """The accelerator of that name or alias (``gpu-h100``, ``trainium2``); FactsError lists all."""
+    """The accelerator of that name or alias (``gpu-h100``, ``trainium2``); FactsError lists all.
+
+    ``graviton4@16`` is sixteen cores of that CPU, with their share of everything.
+    """
+    whole, slash, part = name.partition(SLICE)
+    if slash:
+        return _slice(accelerator(whole), part)
     key = _PREFIX.sub("", name.strip().lower().split(" (")[0])
     found = _aliases().get(key) or _aliases().get(_leading(key))
     if found is None:
@@ -71,6 +78,24 @@ def accelerator(name: str) -> Accelerator:
             next_step="add it to facts/accelerators.toml with a source",
         )  # fmt: skip
     return found
+
+
+def _slice(whole: Accelerator, part: str) -> Accelerator:
+    """Some cores of a CPU, as small instances have them."""
+    book = _rivals()[whole.name][0] if whole.name in _rivals() else None
+    total = book.integer("cpu_cores") if book is not None and book.known("cpu_cores") else 0
+    if not part.isdigit() or not 1 <= int(part) <= total:
+        raise FactsError(
+            f"{whole.name}{SLICE}{part}: only cores of a CPU can be rented in part", got=repr(part),
+            allowed=f"1 to {total}" if total else "the whole device",
+        )  # fmt: skip
+    share = int(part) / total
+    return replace(
+        whole, name=f"{whole.name}{SLICE}{part}", bf16_tflops=whole.bf16_tflops * share,
+        fp8_tflops=whole.fp8_tflops * share, fp4_tflops=whole.fp4_tflops * share,
+        fp32_tflops=whole.fp32_tflops * share, hbm_bytes=whole.hbm_bytes * share,
+        hbm_gb_s=whole.hbm_gb_s * share,
+    )  # fmt: skip
 
 
 def _leading(key: str) -> str:
@@ -123,7 +148,8 @@ def _rival(name: str, book: Book, header: Mapping[str, Any]) -> Accelerator:
         number("peak_fp8_tflops"), number("peak_fp4_tflops"), number("peak_fp32_tflops"),
         number("hbm_gib") * GIB, number("hbm_gb_s"), number("link_gb_s"),
         int(number("link_domain")), 1,
-        tuple(path for path in ACCELERATOR_KEYS if not book.known(path)),
+        tuple(path for path, key in ACCELERATOR_KEYS.items()
+              if key.required and not book.known(path)),
     )  # fmt: skip
 
 
@@ -156,7 +182,7 @@ def _problems(name: str, row: Any, known: Mapping[str, Source]) -> Iterator[Prob
     for path, leaf in row.items():
         if path not in _HEADER:
             yield from leaf_problems(f"{place}.{path}", path, leaf, ACCELERATOR_KEYS, known)
-    for path in ACCELERATOR_KEYS:
-        if path not in row:
+    for path, wanted in ACCELERATOR_KEYS.items():
+        if wanted.required and path not in row:
             yield Problem(place, f"an accelerator needs {path}",
                           next_step="give it, or record that it is unknown")  # fmt: skip

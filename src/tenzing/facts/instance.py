@@ -12,7 +12,7 @@ from typing import Any, Final, final
 
 from tenzing.errors import FactsError
 from tenzing.facts import sheet as sheets
-from tenzing.facts.accelerator import accelerator, accelerators
+from tenzing.facts.accelerator import SLICE, accelerator, accelerators
 from tenzing.facts.book import Book
 from tenzing.facts.chip import all_chips, chip
 from tenzing.facts.fact import Fact, Source
@@ -27,9 +27,10 @@ _PROVIDERS: Final = ("aws", "google", "azure")
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Instance(Book):
-    """One instance size or UltraServer; ``accelerator`` names what computes in it.
+    """One size of instance, UltraServer or host; ``accelerator`` names what computes in it.
 
-    ``provider`` is who rents it out.
+    Small CPU instances have a part of one processor: ``graviton4@16`` is sixteen cores.
+    ``provider`` is who rents it out: aws, google or azure.
     """
 
     accelerator: str = ""
@@ -37,8 +38,8 @@ class Instance(Book):
 
     @property
     def chip(self) -> str:
-        """The accelerator, where it is AWS silicon."""
-        return self.accelerator
+        """The whole accelerator; of AWS silicon, the name of its chip."""
+        return self.accelerator.partition(SLICE)[0]
 
     @property
     def chips(self) -> int:
@@ -67,7 +68,7 @@ class Instance(Book):
 
     @property
     def topology(self) -> str:
-        """How the chips are joined: single, ring, torus or switch."""
+        """How the chips are joined: single, ring, mesh, torus, switch or pcie (no links)."""
         return self.text("topology")
 
     @property
@@ -95,7 +96,7 @@ def instance(name: str) -> Instance:
 def instances_of(chip_name: str) -> tuple[str, ...]:
     """Names of the instances with that accelerator (any alias), smallest first."""
     wanted = accelerator(chip_name).name
-    return tuple(name for name, record in _records().items() if record["accelerator"] == wanted)
+    return tuple(name for name, record in _records().items() if _whole(record) == wanted)
 
 
 @functools.cache
@@ -104,8 +105,13 @@ def _records() -> Mapping[str, Mapping[str, Any]]:
     for file, text in sheets.files_in("instances"):
         found |= read_instances(sheets.parse(text, file), sources())
     order = accelerators()
-    places = {name: order.index(record["accelerator"]) for name, record in found.items()}
+    places = {name: order.index(_whole(record)) for name, record in found.items()}
     return dict(sorted(found.items(), key=lambda x: (places[x[0]], _size(x[1]))))
+
+
+def _whole(record: Mapping[str, Any]) -> str:
+    name: str = record["accelerator"]
+    return name.partition(SLICE)[0]
 
 
 def _size(record: Mapping[str, Any]) -> tuple[int, int]:
@@ -129,6 +135,8 @@ def _record(name: str, row: Mapping[str, Any], sheet: Sheet) -> Mapping[str, Any
     else:
         fact = facts["accelerator"]
         named = accelerator(str(fact.value)).name
+        if "chip_cores" in facts:
+            named = accelerator(f"{named}{SLICE}{facts['chip_cores'].value}").name
         per_chip = Fact(1, "count", "derived", fact.source)
     return {
         "name": name,

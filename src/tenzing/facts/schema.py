@@ -264,6 +264,7 @@ CHIP_KEYS: Final[Mapping[str, Key]] = _table(
 INSTANCE_KEYS: Final[Mapping[str, Key]] = _table(
     _text("accelerator", "what computes in it, where the file is not of one chip", False),
     _count("chips", "chips of the instance: accelerators, or sockets of a CPU"),
+    _count("chip_cores", "cores rented of one CPU, where it is not the whole", False),
     _count("cores", "physical cores: chips x core.per_chip; computed, never in a file", False),
     _count("vcpus", "virtual CPUs of the host"),
     _number("memory_gib", "GiB", "host memory"),
@@ -271,15 +272,15 @@ INSTANCE_KEYS: Final[Mapping[str, Key]] = _table(
     _flag("network_burst", "that bandwidth is a burst (up to), not sustained", False),
     _number("efa_gbps", "Gb/s", "EFA bandwidth of all interfaces together", False),
     _count("efa_interfaces", "EFA interfaces", False),
-    _text("topology", "how the chips are joined: single, ring, torus, switch"),
+    _text("topology", "how the chips are joined: single, ring, mesh, torus, switch, pcie (no links)"),
     Key("topology_dims", "count", "integers", "chips along each dim of the topology"),
     _count("hosts", "hosts of an UltraServer", False),
-    _number("hbm_gib", "GiB", "device memory AWS quotes", False),
-    _number("hbm_gb_s", "GB/s", "device memory bandwidth AWS quotes", False),
-    _number("peak_bf16_tflops", "TFLOPS", "dense bf16 peak AWS quotes", False),
-    _number("peak_fp8_tflops", "TFLOPS", "dense fp8 (MXFP8) peak AWS quotes", False),
-    _number("peak_fp32_tflops", "TFLOPS", "fp32 peak AWS quotes", False),
-    _flag("ec2_type", "rented under this name; an UltraServer is a group of instances"),
+    _number("hbm_gib", "GiB", "device memory its provider quotes", False),
+    _number("hbm_gb_s", "GB/s", "device memory bandwidth its provider quotes", False),
+    _number("peak_bf16_tflops", "TFLOPS", "dense bf16 peak its provider quotes", False),
+    _number("peak_fp8_tflops", "TFLOPS", "dense fp8 (MXFP8) peak its provider quotes", False),
+    _number("peak_fp32_tflops", "TFLOPS", "fp32 peak its provider quotes", False),
+    _flag("ec2_type", "an EC2 instance type of this name; an UltraServer is a group of them"),
 )
 
 ACCELERATOR_KEYS: Final[Mapping[str, Key]] = _table(
@@ -291,6 +292,7 @@ ACCELERATOR_KEYS: Final[Mapping[str, Key]] = _table(
     _number("hbm_gb_s", "GB/s", "device memory bandwidth"),
     _number("link_gb_s", "GB/s", "links to neighbours, both directions together"),
     _count("link_domain", "devices that reach each other over these links"),
+    _count("cpu_cores", "cores of a CPU, which can be rented in part", False),
 )  # fmt: skip
 
 TASK_KEYS: Final[Mapping[str, Key]] = _table(

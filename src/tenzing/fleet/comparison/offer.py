@@ -121,7 +121,7 @@ def _instances(name: str) -> tuple[list[str], str]:
             f"{name} is neither an instance nor an accelerator", allowed=", ".join(near),
             next_step="tenzing facts lists all",
         ) from None  # fmt: skip
-    having = [n for n, instance in known.items() if instance.accelerator == chip]
+    having = list(facts.instances_of(chip))
     return having, "" if having else f"no instance with {chip} is known"
 
 
