@@ -43,6 +43,8 @@ def add_commands(sub: Any) -> None:
     parser.add_argument("--no-simulate", dest="simulate", action="store_false",
                         help="leave out the step of our own program")  # fmt: skip
     parser.add_argument("--all", action="store_true", help="every configuration, not only the best")
+    parser.add_argument("--gpu-tables", action="store_true",
+                        help="GPUs by aiconfigurator's measured kernels")  # fmt: skip
     parser.add_argument("--measured", metavar="FILE",
                         help="what `tenzing measure` wrote, to show beside")  # fmt: skip
     parser.add_argument("--ray", default="", metavar="ADDRESS",
@@ -91,7 +93,8 @@ def _compare(options: argparse.Namespace) -> int:
     found = commands.compare(
         options.path, targets, options.task, simulate=options.simulate,
         weights=_names(options.weights), kv=_names(options.kv), term=options.term,
-        region=options.region, measured=own, ray=options.ray, progress=progress(options),
+        region=options.region, measured=own, gpu_tables=options.gpu_tables, ray=options.ray,
+        progress=progress(options),
         **{name: getattr(options, name) for name in _FIELDS},
     )  # fmt: skip
     if options.csv:

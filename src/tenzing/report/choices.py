@@ -16,6 +16,7 @@ from tenzing.units import SECONDS_PER_HOUR
 HOURS_PER_MONTH: Final = 730
 BILLION: Final = 1e9
 MS_PER_S: Final = 1e3
+CALIBRATED: Final = "calibrated"
 IMPLIED: Final = ("accepted",)
 LABEL: Final = (
     "calibrated: what published software reaches on such a configuration; ranges hold 80 %"
@@ -143,6 +144,8 @@ def _layout(c: Choice) -> str:
 def _range(value: float | None, low: float | None, high: float | None) -> str | None:
     if value is None or low is None or high is None:
         return None
+    if low == high:  # a source that states no interval
+        return _short(value)
     return f"{_short(value)} ({_short(low)}-{_short(high)})"
 
 
@@ -177,6 +180,7 @@ def choices_text(found: Comparison, *, every: bool = False) -> str:
         lines.append(table_of(found, shown).text())
     notes = [f"{c.instance}: {c.status}: {c.why}" for c in found.best if c.why]
     notes += [f"{target}: {reason}" for target, reason in found.absent]
+    notes += [f"{c.instance}: {c.basis}" for c in found.best if c.basis not in ("", CALIBRATED)]
     notes += [prices_note(shown)] if shown else []
     if notes:
         lines += ["", *notes]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tenzing import facts
 from tenzing.errors import TenzingError, UsageError
-from tenzing.fleet.comparison import batches, serving, training
+from tenzing.fleet.comparison import batches, serving, tables, training
 from tenzing.fleet.comparison.choice import Choice
 from tenzing.fleet.comparison.measured import measured_choices
 from tenzing.fleet.comparison.offer import Offer, offers
@@ -83,14 +83,15 @@ def compare(
     model: str, on: Sequence[str] = DEFAULT_TARGETS, task: str = "", *,
     weights: Sequence[str] = ("bf16",), kv: Sequence[str] = ("bf16",), term: str = "",
     region: str | None = None, measured: Sequence[Measurement] = (), ray: str = "",
-    jobs: int | None = None,
+    jobs: int | None = None, gpu_tables: bool = False,
     progress: Progress = lambda _: None, **overrides: Any,
 ) -> Comparison:  # fmt: skip
     """A model's work on several targets: all layouts and batches, with time, money and energy.
 
     ``on`` names instances or chips; ``overrides`` are fields of the task (``prompt_tokens=2048``);
     ``measured`` are a user's own measurements, shown beside; ``ray`` is the address of a cluster
-    that searches instead of this machine.
+    that searches instead of this machine; ``gpu_tables`` takes aiconfigurator's measured kernels
+    for the GPUs and formats they cover.
     Raises UsageError for targets nobody knows and for a task that is not the model's.
     """
     if not on:
@@ -109,6 +110,9 @@ def compare(
     pairs = tuple((w, k) for w in weights for k in kv)
     asked = [q for offer in found for q in _questions(model, wanted, offer, pairs)]
     progress(f"{len(asked)} configurations of {model} on {len(found)} kinds of instance")
+    if gpu_tables:
+        version = tables.tables_version()
+        asked = [_tabled(q, version) for q in asked]
     choices = (*_answers(asked, ray, jobs, progress), *measured_choices(measured, model, wanted))
     leaned = {a for c in choices for a in c.assumed} | {a for o in found for a in o.assumed}
     return Comparison(model, shape, name, wanted, choices, tuple(absent),
@@ -145,14 +149,25 @@ def evaluate(question: Any) -> Choice:
         return serving.evaluate(question)
     if isinstance(question, batches.Question):
         return batches.evaluate(question)
+    if isinstance(question, tables.Tabled):
+        return tables.evaluate(question)
     return training.evaluate(question)
 
 
+def _tabled(question: Any, version: str) -> Any:
+    """The same question for the tables of measured GPU kernels, where they cover it."""
+    if isinstance(question, serving.Question) and tables.covers(question):
+        return tables.Tabled(question, version)
+    return question
+
+
 def _answers(asked: list[Any], ray: str, jobs: int | None, progress: Progress) -> list[Choice]:
-    """Evaluated here, in other processes, or on a cluster; computing one beats keeping it."""
+    """Evaluated here, in other processes, or on a cluster; computing one of ours beats keeping."""
     alone = jobs is None and not ray and len(asked) < WORTH_PROCESSES
-    told = progress if len(asked) > TOLD_FROM else lambda _: None
-    found = sweep(evaluate, asked, ray=ray, jobs=1 if alone else jobs, keep=False, progress=told)
+    looked_up = any(isinstance(q, tables.Tabled) for q in asked)  # slow: their answers are kept
+    told = progress if looked_up or len(asked) > TOLD_FROM else lambda _: None
+    found = sweep(evaluate, asked, ray=ray, jobs=1 if alone else jobs, keep=looked_up,
+                  progress=told)  # fmt: skip
     for answer in found:
         if isinstance(answer, TenzingError):
             raise answer

@@ -130,9 +130,24 @@ def _evaluated(q: Question) -> Choice:
                        memory_share=fit.needed / fit.available)  # fmt: skip
     answer = predict_row(_row(q))
     found = answer.predictions
-    rates = _rates(q, found)
-    requests = rates["rate"] / q.task.output_tokens
     first, between = (_staged(q, shape, found.get(m)) for m in ("ttft_ms_mean", "tpot_ms_mean"))
+    assumed = {name for p in found.values() for name in p.assumed}
+    assumed |= {HOP_ASSUMED} if q.pp > 1 and q.offer.device.family != "neuron" else set()
+    made = with_figures(q, first, between, found.get("output_tok_s"))
+    return replace(made, basis=answer.basis, assumed=tuple(sorted(assumed)))
+
+
+def with_figures(
+    q: Question, first: Prediction | None, between: Prediction | None, tokens_s: Prediction | None
+) -> Choice:
+    """A choice from its times to the first and the next token (ms) and its output tokens a second.
+
+    Money, energy and shares follow from these and the offer; limits are judged.
+    """
+    shape = shape_of(q.model)
+    fit = serving_fit(shape, q.layout, q.batch, q.task.window)
+    rates = bounds("rate", tokens_s)
+    requests = rates["rate"] / q.task.output_tokens
     mfu, mbu = _shares(q, shape, requests, between)
     figures: dict[str, Any] = {
         **rates, **bounds("ttft_ms", first), **bounds("tpot_ms", between),
@@ -141,10 +156,7 @@ def _evaluated(q: Question) -> Choice:
         **_split(q, q.offer.money(rates), first, between),
         **q.offer.energy(rates, max(mfu, mbu)),
     }  # fmt: skip
-    assumed = {name for p in found.values() for name in p.assumed}
-    assumed |= {HOP_ASSUMED} if q.pp > 1 and q.offer.device.family != "neuron" else set()
-    made = replace(_blank(q), **figures, basis=answer.basis, assumed=tuple(sorted(assumed)))
-    return _judged(made, q.task)
+    return _judged(replace(_blank(q), **figures), q.task)
 
 
 def _blank(q: Question) -> Choice:
@@ -188,10 +200,6 @@ def _staged(q: Question, shape: Shape, time: Prediction | None) -> Prediction | 
     return replace(time, value=time.value + added, low=time.low + added, high=time.high + added)
 
 
-def _rates(q: Question, found: Any) -> dict[str, float]:
-    return bounds("rate", found.get("output_tok_s"))
-
-
 def _shares(
     q: Question, shape: Shape, requests: float, between: Prediction | None
 ) -> tuple[float, float]:
@@ -225,4 +233,4 @@ def _split(
     }
 
 
-__all__ = ["Question", "evaluate", "questions"]
+__all__ = ["Question", "evaluate", "questions", "with_figures"]
