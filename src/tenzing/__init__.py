@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         compile_buckets,
         load,
         measure,
+        profile,
         run,
         run_on,
     )
@@ -39,6 +40,7 @@ _HOME = {
     "run": "tenzing.commands",
     "check": "tenzing.commands",
     "compare": "tenzing.commands",
+    "profile": "tenzing.commands",
     "run_on": "tenzing.commands",
     "measure": "tenzing.commands",
     "chip": "tenzing.facts",
@@ -76,6 +78,7 @@ __all__ = [
     "instance",
     "load",
     "measure",
+    "profile",
     "run",
     "run_on",
     "save",

@@ -91,6 +91,7 @@ class SampleKernel:
     where: str = "main.py:9"
     analyses: tuple[SampleAnalysis, ...] = field(default_factory=lambda: (SampleAnalysis(),))
     bill: Bill | None = None
+    model: Any = None
 
     @property
     def slowest(self) -> SampleAnalysis:

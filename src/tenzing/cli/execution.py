@@ -140,7 +140,7 @@ def _check(options: argparse.Namespace) -> int:
 def _profile(options: argparse.Namespace) -> int:
     earlier = report.read_profile(Path(options.against)) if options.against else None
     with script_output(options):
-        result = commands.run(
+        result = commands.profile(
             options.path, target=options.target, argv=options.script,
             autocast=options.autocast, sizes=options.size, progress=progress(options),
         )  # fmt: skip

@@ -16,6 +16,7 @@ from tenzing.commands.execution import (
 )
 from tenzing.commands.measuring import DTYPES, LENGTH, TASKS, measure
 from tenzing.commands.opening import is_python, load_model, open_model, split_path
+from tenzing.commands.profiling import profile
 from tenzing.commands.programs import (
     Buckets,
     Progress,
@@ -26,11 +27,18 @@ from tenzing.commands.programs import (
     compile_path,
     load,
 )
-from tenzing.commands.results import KernelResult, RunResult, TimeOnly
+from tenzing.commands.results import (
+    KernelResult,
+    ModelChange,
+    ModelProfile,
+    RunResult,
+    TimeOnly,
+)
 
 __all__ = [
-    "Buckets", "DTYPES", "KernelResult", "LENGTH", "Progress", "RunResult", "TASKS", "TimeOnly",
+    "Buckets", "DTYPES", "KernelResult", "LENGTH", "ModelChange", "ModelProfile", "Progress",
+    "RunResult", "TASKS", "TimeOnly",
     "analyse_launch", "analyse_program", "buckets", "check", "compare", "compile",
     "compile_buckets", "compile_file", "compile_path", "is_python", "load", "load_model", "measure",
-    "open_model", "run", "run_on", "split_path",
+    "open_model", "profile", "run", "run_on", "split_path",
 ]  # fmt: skip

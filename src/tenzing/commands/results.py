@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tenzing import compiler
+from tenzing.compiler.attribution import NodeTime
 from tenzing.compiler.timing import GraphTime
 from tenzing.errors import Finding, Loc, UsageError
 from tenzing.fleet import Bill, bill_for
@@ -78,6 +80,33 @@ class TimeOnly(GraphTime):
 
 
 @dataclass(frozen=True)
+class ModelChange:
+    """What a model's user can change: dtype, batch, layout or kernel; picoseconds.
+
+    ``after_ps`` is the time of the changed model, or None where it was not tried: ``before_ps`` is
+    then the time that the change is about.
+    """
+
+    kind: str
+    what: str
+    before_ps: int
+    after_ps: int | None
+
+    @property
+    def gain(self) -> float | None:
+        """Share of the time saved, where it was tried."""
+        return None if self.after_ps is None else 1 - self.after_ps / max(self.before_ps, 1)
+
+
+@dataclass(frozen=True)
+class ModelProfile:
+    """A model by operation, those of most time first, and what can be changed."""
+
+    nodes: Sequence[NodeTime]
+    changes: Sequence[ModelChange]
+
+
+@dataclass(frozen=True)
 class KernelResult:
     """One kernel call or compiled model on one target: an analysis per core used."""
 
@@ -86,6 +115,7 @@ class KernelResult:
     analyses: tuple[Analysis | TimeOnly, ...]
     where: str = ""
     items: int = 1
+    model: ModelProfile | None = None
 
     @property
     def slowest(self) -> Analysis | TimeOnly:

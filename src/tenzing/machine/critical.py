@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -29,13 +29,13 @@ START: Final = "start"  # before the first instruction of the chain
 class Link:
     """One instruction of the chain, and where its share of the time goes; picoseconds.
 
-    ``ahead``: what of its queueing for DMA engines each line's transfers ahead of it took.
+    ``ahead``: what of its queueing for DMA engines each transfer ahead of it took.
     """
 
     instruction: int
     loc: Loc | None
     parts: tuple[tuple[str, int], ...]
-    ahead: tuple[tuple[Loc | None, int], ...] = ()
+    ahead: tuple[tuple[int, Loc | None, int], ...] = ()
 
     @property
     def total_ps(self) -> int:
@@ -68,7 +68,7 @@ def critical_path(program: Program, times: Schedule) -> list[Link]:
 
 
 class _Served:
-    """Which lines' transfers the DMA engines work on; they serve in order of arrival."""
+    """Which transfers the DMA engines work on; they serve in order of arrival."""
 
     def __init__(self, program: Program, times: Schedule) -> None:
         moves = np.flatnonzero(times.queue >= DMA_READER)
@@ -76,15 +76,13 @@ class _Served:
         self.done = times.done_ps[self.moves]
         self.program = program
 
-    def between(self, begin: int, end: int) -> tuple[tuple[Loc | None, int], ...]:
+    def between(self, begin: int, end: int) -> tuple[tuple[int, Loc | None, int], ...]:
         """A stretch of waiting, shared out to the transfers that end in it, and the next."""
         first, last = np.searchsorted(self.done, (begin, end), side="right").tolist()
         marks = [begin, *self.done[first:last].tolist(), end]
-        shares: dict[Loc | None, int] = defaultdict(int)
-        for index, (start, stop) in zip(self.moves[first : last + 1].tolist(), pairwise(marks),
-                                        strict=False):  # fmt: skip
-            shares[self.program.template(index).loc] += stop - start
-        return tuple(shares.items())
+        shares = zip(self.moves[first : last + 1].tolist(), pairwise(marks), strict=False)
+        return tuple((index, self.program.template(index).loc, stop - start)
+                     for index, (start, stop) in shares if stop > start)  # fmt: skip
 
 
 def _stages(
@@ -100,30 +98,41 @@ def _stages(
     return names, (start, issued, arrival, first, done, done + timing.dma_hop_ps)
 
 
-def by_line(links: Sequence[Link]) -> list[tuple[Loc | None, int, dict[str, int]]]:
-    """Source lines by their share of the chain: place, picoseconds, and on what.
+def _shares(links: Sequence[Link]) -> Iterator[tuple[int, Loc | None, str, int]]:
+    """Pieces of the chain: instruction, place, on what, picoseconds.
 
-    The time a transfer queues for the DMA engines belongs to the lines whose transfers they move.
+    The time a transfer queues for the DMA engines belongs to the transfers that they move.
     """
+    for link in links:
+        queued = sum(spent for _, _, spent in link.ahead)
+        for name, spent in link.parts:
+            yield link.instruction, link.loc, name, spent - queued * (name == QUEUEING)
+        for index, loc, spent in link.ahead:
+            yield index, loc, MOVING, spent
+
+
+def by_line(links: Sequence[Link]) -> list[tuple[Loc | None, int, dict[str, int]]]:
+    """Source lines by their share of the chain: place, picoseconds, and on what."""
     total: dict[Loc | None, int] = defaultdict(int)
     parts: dict[Loc | None, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     first: dict[tuple[str, int], Loc] = {}  # calls on one line count together
-    for link in links:
-        loc = link.loc and first.setdefault((link.loc.file, link.loc.line), link.loc)
-        total[loc] += link.total_ps
-        for name, spent in link.parts:
-            parts[loc][name] += spent
-        for other, spent in link.ahead:
-            other = other and first.setdefault((other.file, other.line), other)
-            total[loc] -= spent
-            total[other] += spent
-            parts[loc][QUEUEING] -= spent
-            parts[other][MOVING] += spent
+    for _, where, name, spent in _shares(links):
+        if not spent:
+            continue
+        loc = where and first.setdefault((where.file, where.line), where)
+        total[loc] += spent
+        parts[loc][name] += spent
     ranked = sorted(total, key=lambda loc: -total[loc])
-    return [
-        (loc, total[loc], {name: spent for name, spent in parts[loc].items() if spent})
-        for loc in ranked if total[loc]
-    ]  # fmt: skip
+    return [(loc, total[loc], dict(parts[loc])) for loc in ranked]
 
 
-__all__ = ["Link", "by_line", "critical_path"]
+def by_group(links: Sequence[Link], group: Sequence[int]) -> dict[int, dict[str, int]]:
+    """Groups of instructions by their share of the chain: on what, picoseconds."""
+    found: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for index, _, name, spent in _shares(links):
+        if spent:
+            found[group[index]][name] += spent
+    return {number: dict(parts) for number, parts in found.items()}
+
+
+__all__ = ["Link", "by_group", "by_line", "critical_path"]

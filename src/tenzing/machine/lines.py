@@ -72,18 +72,23 @@ class Lines:
     def busy(self) -> list[tuple[Loc, dict[str, int], int]]:
         """Source lines by busy time: place, busy picoseconds by engine, instructions."""
         places, _ = self.places
-        spans = self.times.issue_end_ps - self.times.start_ps
-        moved = self.times.done_ps - self.times.data_start_ps
-        is_dma = self.times.queue >= DMA_READER
-        queue = self.times.queue % DMA_READER
-        busy: list[dict[str, int]] = [{} for _ in places]
-        for number, name in enumerate(TRACKS):
-            _add(busy, name, self.line, spans, queue == number)
-        _add(busy, DMA_TRACK, self.line, moved, is_dma)
+        busy = self.busy_of(self.line, len(places))
         counts = np.bincount(self.line[self.line >= 0], minlength=len(places)).tolist()
         found = [(loc, engines, count) for loc, engines, count
                  in zip(places, busy, counts, strict=True) if count]  # fmt: skip
         return sorted(found, key=lambda item: -max(item[1].values(), default=0))
+
+    def busy_of(self, group: Array, count: int) -> list[dict[str, int]]:
+        """Busy picoseconds by engine of ``count`` groups of instructions; -1 is in none."""
+        spans = self.times.issue_end_ps - self.times.start_ps
+        moved = self.times.done_ps - self.times.data_start_ps
+        is_dma = self.times.queue >= DMA_READER
+        queue = self.times.queue % DMA_READER
+        busy: list[dict[str, int]] = [{} for _ in range(count)]
+        for number, name in enumerate(TRACKS):
+            _add(busy, name, group, spans, queue == number)
+        _add(busy, DMA_TRACK, group, moved, is_dma)
+        return busy
 
     def operations(self) -> list[OperationTime]:
         """Operations by the time they keep their engine, or the DMA engines, busy."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from tenzing.compiler.attribution import module_pattern
 from tenzing.errors import UsageError
 from tenzing.report.table import Cell, Table
 from tenzing.units import format_bytes, format_time
@@ -37,7 +38,18 @@ def _slowest_core(kernel: Mapping[str, Any]) -> dict[str, Any]:
     """Figures of the core that a kernel's time is of, with what its profile says."""
     core = max(kernel["cores"], key=lambda c: c["program_ps"])
     figures = {name: core[name] for name in (*FIGURES, "busy_ps")}
-    return {"name": kernel["name"], "critical_path": kernel["critical_path"], **figures}
+    return {"name": kernel["name"], "critical_path": kernel["critical_path"],
+            "operations": _by_operation(kernel.get("operations", ())), **figures}  # fmt: skip
+
+
+def _by_operation(operations: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """A model's operations by module, equal layers together, with their shares of the time."""
+    found: dict[str, int] = {}
+    for one in operations:
+        what = one["name"] if one["operation"] == "fused" else one["operation"]
+        name = f"{module_pattern(one['module']) or '(top)'}: {what}"
+        found[name] = found.get(name, 0) + int(one["critical_ps"])
+    return found
 
 
 def difference_text(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -46,7 +58,7 @@ def difference_text(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     old, new = before["kernels"], [_slowest_core(kernel) for kernel in after["kernels"]]
     for one, other in zip(old, new, strict=False):
         parts.append(f"{one['name']}: {_change(one['program_ps'], other['program_ps'])} in time")
-        tables = _figures(one, other), _lines(one, other)
+        tables = _figures(one, other), _operations(one, other), _lines(one, other)
         parts += [table.text() for table in tables if table.rows]
     if len(old) != len(new):
         parts.append(f"{len(old)} kernels before, {len(new)} after; the others have no partner")
@@ -67,15 +79,23 @@ def _figures(one: Mapping[str, Any], other: Mapping[str, Any]) -> Table:
     return Table.of(["what", "before", "after", "change"], rows, "", "lrrr")
 
 
+def _operations(one: Mapping[str, Any], other: Mapping[str, Any]) -> Table:
+    """A model's operations whose time changed most."""
+    return _changed(one["operations"], other["operations"], "operation")
+
+
 def _lines(one: Mapping[str, Any], other: Mapping[str, Any]) -> Table:
     """Source lines are matched by what they say: their numbers change when a file is edited."""
-    before, after = _by_source(one), _by_source(other)
+    return _changed(_by_source(one), _by_source(other), "on the critical path")
+
+
+def _changed(before: Mapping[str, int], after: Mapping[str, int], title: str) -> Table:
     names = sorted({*before, *after}, key=lambda n: -abs(before.get(n, 0) - after.get(n, 0)))
     rows = [
         (name, format_time(before.get(name, 0)), format_time(after.get(name, 0)))
         for name in names[:LINES] if before.get(name, 0) != after.get(name, 0)
     ]  # fmt: skip
-    return Table.of(["on the critical path", "before", "after"], rows, "", "lrr")
+    return Table.of([title, "before", "after"], rows, "", "lrr")
 
 
 def _by_source(kernel: Mapping[str, Any]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from tenzing.isa.operand import Space
 from tenzing.machine import Analysis
 from tenzing.report.explorer import write_explorer
 from tenzing.report.html import Part, Rows, Section, Text, write_html
+from tenzing.report.model import ModelProfile, model_json
 from tenzing.report.profile import (
     Profiled,
     profile_page,
@@ -53,6 +54,8 @@ class KernelResult(Protocol):
     def latency_ps(self) -> int: ...
     @property
     def findings(self) -> list[Finding]: ...
+    @property
+    def model(self) -> ModelProfile | None: ...
     @property
     def bill(self) -> Bill | None: ...
 
@@ -205,7 +208,7 @@ def profile_text(result: RunResult, folder: Path) -> str:
     if not result.kernels:
         return f"{result.path} on {result.target}: {NO_KERNEL}"
     parts = [
-        f"{_heading(kernel)}\n{profile_summary(kernel.slowest)}"
+        f"{_heading(kernel)}\n{profile_summary(kernel.slowest, kernel.model)}"
         for kernel in _slowest(result.kernels, DETAILED)
     ]
     parts.append(
@@ -220,6 +223,7 @@ def profile_json(result: RunResult) -> dict[str, Any]:
     plain = run_result_json(result)
     for found, kernel in zip(plain["kernels"], result.kernels, strict=True):
         found.update(profile_parts_json(kernel.slowest))
+        found.update(model_json(kernel.model) if kernel.model else {})
     return plain
 
 
@@ -307,8 +311,10 @@ def write_run_html(result: RunResult, path: Path, *, profiled: bool = False) -> 
     for kernel in shown:
         if len(result.kernels) > 1 or len(kernel.analyses) > 1:
             parts.append(Part(_heading(kernel)))
-        whole = profile_page if profiled else run_sections
-        parts += whole(kernel.slowest)
+        if profiled:
+            parts += profile_page(kernel.slowest, kernel.model)
+        else:
+            parts += run_sections(kernel.slowest)
         parts.append(Text(_bill_text(kernel).removeprefix("money: "), "Money"))
     if result.agreement:
         parts.append(Rows(_agreement_table(result.agreement)))

@@ -11,6 +11,7 @@ from tenzing.isa.operand import Array, Space
 from tenzing.machine import Advice, Link, Tenants, TransferClass
 from tenzing.machine.critical import by_line
 from tenzing.report.html import Bars, Picture, Rows, Section, Verdict
+from tenzing.report.model import ModelProfile, model_sections, model_tables, model_verdict
 from tenzing.report.occupancy import occupancy_note, occupancy_svg
 from tenzing.report.run import (
     SHOWN_LINES,
@@ -28,6 +29,7 @@ from tenzing.units import format_bytes, format_time
 
 SHOWN_PARTS: Final = 3  # what a line's share of the critical path is spent on
 VERDICTS: Final = ("bottleneck", "best change")
+KERNEL_VERDICTS: Final = ("in our kernels", "to change there")
 CRITICAL_NOTE: Final = (
     "The chain of instructions that each started when the one before let it: the shares add up to "
     "the program's time, and only a change on this chain makes it faster."
@@ -139,24 +141,34 @@ def bottleneck(analysis: Profiled) -> str:
     return words
 
 
-def profile_summary(analysis: Profiled) -> str:
-    """The bottleneck first, then the summary of the run, then the tables."""
+def profile_summary(analysis: Profiled, model: ModelProfile | None = None) -> str:
+    """The bottleneck first, then the summary of the run, then the tables; a model's own first."""
     kinds = (critical_table, advice_table, sizes_table, lines_table, operations_table, stalls_table)
     tables = [make(analysis) for make in kinds]
-    words = zip(VERDICTS, bottleneck(analysis).splitlines(), strict=False)
+    words = _verdict(analysis, model)
     parts = ["\n".join(f"{label}: {text}" for label, text in words), run_summary(analysis)]
+    parts += [table.text() for table, _ in model_tables(model, analysis.total_ps)] if model else []
     return "\n\n".join([*parts, *(t.text() for t in tables if t.rows)])
 
 
-def profile_page(analysis: Profiled) -> list[Section]:
+def _verdict(analysis: Profiled, model: ModelProfile | None) -> list[tuple[str, str]]:
+    """The bottleneck and the best change; for a model first those of the model."""
+    lines = bottleneck(analysis).splitlines()
+    if model is None:
+        return list(zip(VERDICTS, lines, strict=False))
+    own = model_verdict(model, max(analysis.total_ps, 1))
+    return [*zip(VERDICTS, own, strict=False), *zip(KERNEL_VERDICTS, lines, strict=False)]
+
+
+def profile_page(analysis: Profiled, model: ModelProfile | None = None) -> list[Section]:
     """The parts of a page about one profile: the verdict, where the time goes, then the rest."""
     noted = (critical_table(analysis), CRITICAL_NOTE), (advice_table(analysis), ADVICE_NOTE)
     where: list[Section] = [Rows(table, note) for table, note in noted if table.rows]
+    where = [*(model_sections(model, analysis.total_ps) if model else []), *where]
     where += memory_pictures(analysis)
     sizes = sizes_table(analysis)
     where += [*efficiency_bars(analysis), *([Rows(sizes)] if sizes.rows else [])]
-    verdict = Verdict(list(zip(VERDICTS, bottleneck(analysis).splitlines(), strict=False)))
-    return run_sections(analysis, [verdict], where)
+    return run_sections(analysis, [Verdict(_verdict(analysis, model))], where)
 
 
 def profile_parts_json(analysis: Profiled) -> dict[str, Any]:
