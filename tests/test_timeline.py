@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-from collections import defaultdict
+import tracemalloc
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -234,3 +235,65 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_half(path)
     assert [p.name for p in tmp_path.iterdir()] == ["trace.json"]
     assert path.read_text() == "old"
+
+
+@given(
+    spans=st.lists(
+        st.tuples(st.sampled_from(["Tensor", "DMA", 'a "quoted" é']), st.integers(0, 10**16),
+                  st.integers(0, 10**13), st.sampled_from(["", "k.py:1"]),
+                  st.sampled_from([-1, 0, 7, 10**12]), st.booleans()),
+        min_size=1, max_size=30,
+    )
+)  # fmt: skip
+def test_law_events_are_what_json_would_write(
+    spans: list[tuple[str, int, int, str, int, bool]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The writer formats bytes by column; a plain formatter must give the same document."""
+    timeline, expected = Timeline(), []
+    for name, start, length, place, instruction, more in spans:
+        args = {"note": f"{{{name}}}"} if more else None
+        timeline.add(name, name, start, start + length, place, instruction=instruction, args=args)
+        first, last = (start + 500) // 1000, (start + length + 500) // 1000
+        expected.append({
+            "ph": "X", "ts": f"{first // 1000}.{first % 1000:03d}1",
+            "dur": f"{(last - first) // 1000}.{(last - first) % 1000:03d}", "pid": 1, "name": name,
+            "args": {**({"line": place} if place else {}), "instruction": instruction,
+                     **(args or {})},
+        })  # fmt: skip
+    path = tmp_path_factory.mktemp("law") / "t.json"
+    timeline.write_perfetto(path, {"level": ([0, 10**7], [-3, 10**12])})
+    text = path.read_text(encoding="utf-8")
+    assert "\0" not in text
+    events = json.loads(text, parse_float=str)["traceEvents"]
+    found = [e for e in events if e["ph"] == "X"]
+    for event in found:
+        del event["tid"]
+    key = json.dumps
+    assert sorted(map(key, found)) == sorted(map(key, expected))
+    levels = [e["args"]["value"] for e in events if e["ph"] == "C"]
+    assert levels == [-3, 10**12]
+
+
+@pytest.mark.slow
+def test_a_million_spans_are_written_in_little_memory(tmp_path: Path) -> None:
+    count, tracks = 1_000_000, ("Tensor", "Vector", "Scalar", "GpSimd", "Sync", "DMA")
+    timeline = Timeline(tracks)
+    number = np.arange(count)
+    start = number // len(tracks) * 10**6
+    names = np.array([timeline.intern(f"operation{k}") for k in range(len(tracks))])
+    timeline.extend(start, start + 9 * 10**5, number % len(tracks), names[number % len(tracks)])
+    tracemalloc.start()
+    path = timeline.write_perfetto(tmp_path / "t.json")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 150 * 2**20  # a copy of the columns, their order, and one chunk of text
+    assert path.stat().st_size > 100 * count > 2 * peak / 3
+    found: Counter[int] = Counter()
+    with path.open("rb") as lines:
+        for line in lines:
+            if line.startswith(b'{"ph":"X"'):
+                event = json.loads(line.rstrip(b",\n"))
+                found[event["tid"]] += 1
+    assert len(found) == len(tracks)
+    assert sum(found.values()) == count
+    assert set(found.values()) <= {count // 6, count // 6 + 1}

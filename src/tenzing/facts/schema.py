@@ -272,8 +272,9 @@ INSTANCE_KEYS: Final[Mapping[str, Key]] = _table(
     _flag("network_burst", "that bandwidth is a burst (up to), not sustained", False),
     _number("efa_gbps", "Gb/s", "EFA bandwidth of all interfaces together", False),
     _count("efa_interfaces", "EFA interfaces", False),
-    _text("topology",
-          "how the chips are joined: single, ring, mesh, torus, switch, pcie (no links)"),
+    _text(
+        "topology", "how the chips are joined: single, ring, mesh, torus, switch, pcie (no links)"
+    ),
     Key("topology_dims", "count", "integers", "chips along each dim of the topology"),
     _count("hosts", "hosts of an UltraServer", False),
     _number("hbm_gib", "GiB", "device memory its provider quotes", False),

@@ -21,7 +21,7 @@ from tenzing.machine.occupancy import Tenants, tenants
 from tenzing.machine.place import Placement, place
 from tenzing.machine.schedule import Schedule, schedule
 from tenzing.machine.transfers import TransferClass, transfers_by_size
-from tenzing.timeline import Timeline
+from tenzing.timeline import NONE, Timeline
 from tenzing.units import PS_PER_S, ns_to_ps
 
 TERA: Final = 10**12
@@ -170,11 +170,15 @@ class Analysis:
         line = Timeline((*TRACKS, DMA_TRACK))
         if not self.program.rows:
             return line
-        template = np.array([row[0] for row in self.program.rows], np.int64)
+        template = self.lines.template
         names = np.array([line.intern(t.instruction.nki) for t in self.program.templates])
         places = np.array([line.intern(str(t.loc or "")) for t in self.program.templates])
+        waits = np.array([
+            line.intern(f"after {t.instruction.nki} {t.loc or ''}".rstrip())
+            for t in self.program.templates
+        ])  # fmt: skip
         index = np.arange(len(template))
-        stall = np.array([self._stall_text(line, k) for k in index.tolist()])
+        stall = np.where(self.stall >= 0, waits[template[self.stall]], NONE)
         line.extend(
             self.start_ps, self.issue_end_ps, self.queue % DMA_READER, names[template],
             places[template], instruction=index, stall=stall,
@@ -186,13 +190,6 @@ class Analysis:
             instruction=moves,
         )  # fmt: skip
         return line
-
-    def _stall_text(self, line: Timeline, index: int) -> int:
-        cause = int(self.stall[index])
-        if cause < 0:
-            return line.intern("")
-        template = self.program.template(cause)
-        return line.intern(f"after {template.instruction.nki} {template.loc or ''}".rstrip())
 
     def tenants(self, space: Space) -> Tenants:
         """Tiles of SBUF or PSUM: when each is held, how large, made by which line."""
