@@ -21,6 +21,7 @@ from calibration.fitting import Observation, fit_quantity, weighted_quantile
 
 from tenzing.fleet.estimate import EXACT, Calibration, Estimate, Quantity
 from tenzing.fleet.estimators import estimates_of
+from tenzing.fleet.estimators.serving import PROMPT
 from tenzing.fleet.rows import CONFIGURATION, RESULTS, Row, number, read_table
 
 FOLDS = 12
@@ -29,14 +30,16 @@ QUALITY = {"A": 1.0, "B": 1.0, "C": 0.25, "D": 0.0}
 STAGES = (
     ("decode_step", "prefill", "reprefill", "saturated", "forward", "generation",
      "training_step", "collective"),
+    ("first_token", "between_tokens"),
     (),  # everything else
 )  # fmt: skip
 # (scale of the conditions' priors, how far clusters differ), chosen once by cross-validation.
 USUAL = (0.5, 0.25)
 LOOSE = (1.0, 0.1)
 PRIORS = {
-    "prefill": (1.0, 0.25), "collective": (1.0, 0.25), "first_token": LOOSE, "old_latency": LOOSE,
-    "training_step": LOOSE, "output_rate": (0.25, 0.25), "request_rate": (0.25, 0.25),
+    "prefill": (1.0, 0.25), "collective": (1.0, 0.25), "first_token": LOOSE,
+    "training_step": LOOSE, "output_rate": (0.25, 0.25), "between_tokens": (0.25, 0.25),
+    "request_rate": (0.25, 0.25),
     "forward": (0.5, 0.1), "saturated": LOOSE,
     "generation_audio": LOOSE, "generation_diffusion": LOOSE,
 }  # fmt: skip
@@ -76,7 +79,8 @@ def observations(examples: Iterable[Example], using: Calibration) -> dict[str, l
             continue
         for estimate in estimates_of(example.row, using.time)[0]:
             value = example.published.get(estimate.metric)
-            if value and estimate.quantity != EXACT:
+            told = PROMPT not in estimate.assumed  # an unknown length teaches nothing
+            if value and told and estimate.quantity != EXACT:
                 seconds = estimate.scale / value if estimate.rate else value / estimate.scale
                 rows[estimate.quantity].append((example, estimate, seconds))
     return {name: _weighed(found) for name, found in rows.items()}

@@ -83,6 +83,7 @@ def test_every_fact_has_kind_unit_and_a_known_source(name: str) -> None:
 
 def test_no_source_is_an_orphan() -> None:
     books = [facts.chip(n) for n in facts.all_chips()] + list(facts.instances().values())
+    books += [facts.software_facts()]
     books += facts.rival_facts() + [facts.task(name)[1] for name in facts.tasks()]
     cited = {
         x

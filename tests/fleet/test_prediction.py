@@ -141,7 +141,11 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert cli.main(["predict", str(source), "-o", str(out)]) == 0
     header = out.read_text().splitlines()[0].split(",")
     assert header[: len(LLM)] == list(LLM)
-    capsys.readouterr()
+    assert "serving.layer_s 2e-05 s" in " ".join(capsys.readouterr().out.split())
+    assert cli.main(["predict", str(source), "-o", str(out), "--json"]) == 0
+    leaned = json.loads(capsys.readouterr().out)["assumed_facts"]
+    assert {"fact": "serving.step_s", "value": 0.001, "unit": "s",
+            "source": "starting-points"} in leaned  # fmt: skip
     assert cli.main(["score", str(out), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     wanted = {"median_abs_ln_ratio", "p90_abs_ln_ratio", "signed_median", "coverage_80", "ordering",

@@ -91,7 +91,7 @@ def test_columns_nobody_knows_stay_and_others_may_be_absent(tmp_path: Path) -> N
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert rows[0]["mood"] == "cheerful"
     assert all(row["predicted_output_tok_s"] for row in rows)
-    assert rows[1]["predict_assumed"] == "parameters; shape"
+    assert rows[1]["predict_assumed"] == "parameters; prompt length; shape"
 
 
 def llama(path: Path, **changes: object) -> str:

@@ -36,9 +36,12 @@ def _predict(options: argparse.Namespace) -> int:
     rows, predicted = fleet.predict_file(options.rows, options.out, progress(options),
                                         simulate=options.simulate)  # fmt: skip
     if options.json:
-        print(json.dumps({"rows": rows, "predicted": predicted, "out": options.out}, indent=2))
+        told = {"rows": rows, "predicted": predicted, "out": options.out,
+                "assumed_facts": report.leaning_json()}  # fmt: skip
+        print(json.dumps(told, indent=2))
     else:
         print(f"{options.out}: {predicted} of {rows} rows predicted")
+        print(report.leaning_text())
     return EXIT_OK
 
 

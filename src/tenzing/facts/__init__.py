@@ -10,6 +10,7 @@ from tenzing.facts.model import knows_model, model, model_entry, models
 from tenzing.facts.price import NoPrice, Price, best_price, no_price, price, prices_of
 from tenzing.facts.render import as_json, render, schema_page
 from tenzing.facts.schema import TERMS
+from tenzing.facts.software import software, software_facts
 from tenzing.facts.task import task, task_about, tasks
 
 __all__ = [
@@ -20,5 +21,5 @@ __all__ = [
     "instance", "instances",
     "instances_of", "knows_model", "model", "model_entry", "models", "no_price", "price",
     "prices_of", "render", "rival_facts",
-    "schema_page", "sources", "task", "task_about", "tasks",
+    "schema_page", "software", "software_facts", "sources", "task", "task_about", "tasks",
 ]  # fmt: skip

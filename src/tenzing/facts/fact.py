@@ -86,6 +86,8 @@ UNITS: Final[dict[str, str]] = {
     "GiB": "2^30 bytes",
     "GHz": "10^9 cycles per second",
     "cycles": "cycles of the engine the key names",
+    "s": "seconds",
+    "us": "microseconds",
     "ns": "nanoseconds",
     "GB/s": "10^9 bytes per second",
     "Gb/s": "10^9 bits per second",
@@ -93,6 +95,10 @@ UNITS: Final[dict[str, str]] = {
     "TOPS": "10^12 integer operations per second, a multiply-add counts two",
     "W": "watts",
     "elements": "tensor elements per partition",
+    "share": "a part of a whole, 0 to 1",
+    "percent": "hundredths",
+    "tokens": "tokens of a model",
+    "ms": "milliseconds",
     "USD/h": "United States dollars per hour",
 }
 

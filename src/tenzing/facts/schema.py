@@ -309,6 +309,116 @@ TASK_KEYS: Final[Mapping[str, Key]] = _table(
     _tokens("total_tokens", "tokens to train on", False),
 )  # fmt: skip
 
+SOFTWARE_KEYS: Final[Mapping[str, Key]] = _table(
+    _number("serving.layer_s", "s", "kernels of a layer that are neither products nor bytes"),
+    _number("serving.hop_s", "s", "one small collective of a decode step, per doubling of ranks"),
+    _number("serving.step_s", "s", "host and launch of a step"),
+    _number("serving.host_s", "s", "a server's host work for one request at each step"),
+    _number(
+        "serving.scan_s", "s", "one token of a recurrence in a layer, where it runs token by token"
+    ),
+    _number(
+        "serving.eager_layer_s", "s", "a layer of a framework that launches every operation alone"
+    ),
+    _number(
+        "serving.experts_share",
+        "share",
+        "products with experts a token did not choose, in prefills of AWS software",
+    ),
+    _number(
+        "serving.most_requests", "count", "requests in flight of a saturated server on one device"
+    ),
+    _number(
+        "serving.cache_share",
+        "share",
+        "of device memory that a saturated rival's server gives to weights and cache",
+    ),
+    _number("serving.smallest_bucket", "tokens", "smallest bucket that prompts are padded to"),
+    _number(
+        "serving.accepted_per_draft",
+        "share",
+        "drafted tokens that are accepted, where no accepted length is stated",
+    ),
+    _number("serving.default_input", "tokens", "prompt of a row that states none"),
+    _number("serving.default_output", "tokens", "answer of a row that states none"),
+    _number("vision.launch_s", "s", "call of a compiled model"),
+    _number("vision.layer_s", "s", "kernels of a layer that are neither products nor bytes"),
+    _number("vision.pixel_s", "s", "stem and input of one pixel"),
+    _number("vision.default_tokens", "tokens", "tokens of an item of a row that states none"),
+    _number("vision.pipeline_share", "share", "calls in flight of a pipeline of cores, by core"),
+    _number("vision.text_streams", "count", "calls in flight in tables of text models"),
+    _number("vision.channel_bytes", "B", "a value of an activation: 16 bits"),
+    _number(
+        "vision.activation_moves", "count", "reads and writes of a token's features in a layer"
+    ),
+    _number(
+        "vision.mixture_experts", "count", "experts of a diffusion mixture that states no number"
+    ),
+    _number("vision.frames", "count", "frames of a video that states none"),
+    _number("vision.decoder_macs", "count", "multiply-adds of a decoded pixel of an autoencoder"),
+    _number("vision.pair_width", "count", "width of a pair of residues"),
+    _number("vision.recycles", "count", "passes of a protein model"),
+    _number("vision.clip_s", "s", "sound of one pass of a speech model"),
+    _number("vision.spoken_tokens_s", "count", "tokens a second of spoken English"),
+    _number("vision.sounded_tokens_s", "count", "tokens a second of generated sound"),
+    _number("training.step_s", "s", "host and launch of an optimizer step"),
+    _number(
+        "training.optimizer_moves", "B", "bytes that an optimizer reads and writes for a parameter"
+    ),
+    _number("training.gradient_bytes", "B", "a gradient in flight"),
+    _number(
+        "training.pipeline_fill", "count", "microbatches a stage, where the batch is not stated"
+    ),
+    _number("training.overlapped", "share", "of products, that gradients can hide behind"),
+    _number("training.neuron_domain", "count", "chips that reach each other over NeuronLink"),
+    _number(
+        "training.network_share",
+        "share",
+        "of its links' bandwidth, what the network gives a device",
+    ),
+    _number(
+        "training.default_sequence", "tokens", "tokens of a sequence of a row that states none"
+    ),
+    _number("collectives.hop_s", "s", "one step between neighbours"),
+    _number("collectives.launch_s", "s", "start of a collective"),
+    _number("collectives.graph_s", "s", "start of a compiled graph on many chips"),
+    _number("collectives.node_hop_s", "s", "one step between instances"),
+    _number("collectives.network_gb_s", "GB/s", "network of an instance"),
+    _number(
+        "collectives.pcie_pair",
+        "count",
+        "devices behind one PCIe switch; beyond, traffic crosses the hosts' root complexes",
+    ),
+    _number("kernels.loop_us", "us", "one turn of a device loop"),
+    _number("kernels.instruction_s", "s", "fixed cost of a micro-benchmarked instruction"),
+    _number("kernels.fixed_s", "s", "fixed cost of a kernel's launch"),
+    _number("kernels.rival_overhead_us", "us", "launch of a kernel on a GPU"),
+    _number(
+        "kernels.gather_cost", "count", "cost of gathering an expert's weights over reading them"
+    ),
+    _number("kernels.rival_lanes_s", "count", "elements a second that a GPU's lanes work on"),
+    _number(
+        "kernels.engine_share_pct", "percent", "time that an engine is busy in a typical kernel"
+    ),
+    _number(
+        "memory.usable",
+        "share",
+        "of device memory; runtime, fragmentation and buffers take the rest",
+    ),
+    _number(
+        "memory.activation_copies",
+        "count",
+        "activations of a token that live at once in serving, in hidden sizes",
+    ),
+    _number(
+        "memory.trained_copies",
+        "count",
+        "activations of a layer kept for backward, in hidden sizes",
+    ),
+    _number("memory.recomputed_copies", "count", "the same when layers are recomputed"),
+    _number("memory.optimizer_bytes", "B", "optimizer state of a parameter"),
+)
+
 TERMS: Final[Mapping[str, str]] = {
     "on_demand": "list price by the hour, no commitment",
     "capacity_block": "EC2 Capacity Blocks for ML, per hour of a block paid in advance",

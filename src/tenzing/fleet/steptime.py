@@ -17,19 +17,14 @@ from tenzing.errors import CapacityError, TenzingError, UsageError
 from tenzing.fleet.estimate import Estimate, Prediction, calibration
 from tenzing.fleet.estimators import llm, training, vision
 from tenzing.fleet.estimators.device import BF16_BYTES, BYTES, device_of
+from tenzing.fleet.estimators.serving import Serving, serving_of
 from tenzing.fleet.rows import CONFIGURATION, Row
 from tenzing.fleet.workload import Shape, shape_of
 from tenzing.units import PS_PER_S
 
 Progress = Callable[[str], None]
 MS: Final = 1e3
-USABLE: Final = 0.92  # of device memory: runtime, fragmentation and buffers take the rest
-ACTIVATION_COPIES: Final = 8.0  # activations of a token that live at once, in hidden sizes
-OPTIMIZER_BYTES: Final = 12.0  # fp32 weights and two moments of a parameter
-GRADIENT_BYTES: Final = 2.0
-TRAINED_COPIES: Final = 18.0  # activations of a layer kept for backward, in hidden sizes
 RECOMPUTE_COST: Final = 4 / 3  # forward, backward (two forwards) and forward again
-RECOMPUTED: Final = 4.0  # the same when layers are recomputed
 TRAINING_STACK: Final = {
     "neuron": "nxd", "gpu": "megatron-bridge", "tpu": "maxtext", "cpu": "pytorch",
 }  # fmt: skip
@@ -138,7 +133,7 @@ def encoder_batch(model: str, layout: Layout, *, batch: int = 1, tokens: int = 1
     wanted = (e for e in vision.estimates(row, calibration().time) if e.metric == "latency_ms_mean")
     shape = shape_of(model)
     rank_bytes = _rank_bytes(layout)
-    live = batch * tokens * shape.hidden * ACTIVATION_COPIES * BF16_BYTES
+    live = batch * tokens * shape.hidden * facts.software("memory.activation_copies") * BF16_BYTES
     fit = Fit(shape.params * BF16_BYTES / layout.tp, 0.0, live, 0.0, rank_bytes)
     return _step("encoder", replace(next(wanted), scale=1.0), _checked(fit, model))
 
@@ -163,12 +158,19 @@ def training_step(
     job = training.job_of(_row("training", cells))
     owned = job.shape.params / (layout.tp * layout.pp)
     copies = max(job.ranks / (layout.tp * layout.pp), 1.0)
-    kept = RECOMPUTED if recompute else TRAINED_COPIES
+    kept = (
+        facts.software("memory.recomputed_copies")
+        if recompute
+        else facts.software("memory.trained_copies")
+    )
     live = microbatch * min(layout.pp, global_batch) * tokens * job.shape.hidden
     activations = live * kept * job.shape.layers / layout.pp * BF16_BYTES / layout.tp
-    optimizer = owned * (OPTIMIZER_BYTES / (copies if zero1 else 1.0) + GRADIENT_BYTES)
+    optimizer = owned * (
+        facts.software("memory.optimizer_bytes") / (copies if zero1 else 1.0)
+        + facts.software("training.gradient_bytes")
+    )
     device = device_of(job.row)
-    available = device.hbm_bytes * USABLE * devices / job.ranks
+    available = device.hbm_bytes * facts.software("memory.usable") * devices / job.ranks
     fit = Fit(owned * BF16_BYTES, 0.0, activations, optimizer, available)
     estimate = training.step_of(job)
     if recompute:  # the forward pass runs once more before the backward pass of each layer
@@ -188,7 +190,7 @@ def serving_fit(shape: Shape, layout: Layout, batch: int, context: int) -> Fit:
     return Fit(
         shape.params * BYTES[layout.weights] / (layout.tp * layout.pp),
         batch * context * shape.kv_values * BYTES[layout.kv] * heads,
-        batch * shape.hidden * ACTIVATION_COPIES * BF16_BYTES,
+        batch * shape.hidden * facts.software("memory.activation_copies") * BF16_BYTES,
         0.0,
         _rank_bytes(layout),
     )
@@ -199,7 +201,7 @@ def _rank_bytes(layout: Layout) -> float:
     ranks = device.cores
     if device.family == "neuron" and facts.chip(device.name).known("chip.logical_core_cores"):
         ranks = device.cores // facts.chip(device.name).integer("chip.logical_core_cores")
-    return device.hbm_bytes * USABLE / ranks
+    return device.hbm_bytes * facts.software("memory.usable") / ranks
 
 
 def _checked(fit: Fit, model: str) -> Fit:
@@ -218,9 +220,9 @@ def _row(kind: str, cells: Mapping[str, str]) -> Row:
     return Row(kind, {name: cells.get(name, "") for name in CONFIGURATION[kind]})
 
 
-def _serving(model: str, layout: Layout, **sizes: int) -> llm.Serving:
+def _serving(model: str, layout: Layout, **sizes: int) -> Serving:
     cells = layout.cells() | {k: str(v) for k, v in sizes.items()}
-    return llm.serving_of(_row("inference_llm", {**cells, "model": model}))
+    return serving_of(_row("inference_llm", {**cells, "model": model}))
 
 
 def _step(phase: str, estimate: Estimate, fit: Fit) -> StepTime:
@@ -275,7 +277,7 @@ def simulated_ms(row: Row, progress: Progress = lambda _: None) -> dict[str, flo
     """
     if row.kind != "inference_llm" or device_of(row).name not in facts.chips():
         return {}
-    s = llm.serving_of(row)
+    s = serving_of(row)
     layout = Layout(device_of(row).name, s.cores.ranks, s.replicas, 1, s.weights)
     sizes = {"length": int(s.context)}, {"bucket": int(s.bucket)}
     found = {}

@@ -39,6 +39,9 @@ _MATRICES: Final = {
     **dict.fromkeys(("opt", "gpt_neox"), 2),
     **dict.fromkeys(_ENCODERS, 2),
 }  # fmt: skip
+# Windowed layers where a config does not list them, as the families' published code alternates.
+_WINDOWED: Final = {"gemma2": 1 / 2, "gpt_oss": 1 / 2,
+                    "gemma3": 5 / 6, "gemma3_text": 5 / 6}  # fmt: skip
 _NEEDED: Final = {"num_hidden_layers", "hidden_size", "num_attention_heads"}
 _STATE_SPACE: Final = re.compile(
     r"mamba|falcon-?h1|jamba|zamba|lfm|bamba|rwkv|recurrent|hyena|evo-?2|nemotron-h|granite-4|"
@@ -59,7 +62,8 @@ ASSUMED_PARAMS: Final = 7 * GIGA
 class Shape:
     """A model as work: parameters, layers and what one item or token needs.
 
-    ``assumed`` names what was not published and had to be filled in.
+    ``windowed`` layers (a share) look back on ``window`` positions only. ``assumed`` names what was
+    not published and had to be filled in.
     """
 
     name: str
@@ -79,6 +83,8 @@ class Shape:
     assumed: tuple[str, ...] = ()
     source: str = ""
     fact: str = ""
+    window: float = 0.0
+    windowed: float = 0.0
 
     def get(self, key: str, otherwise: Any = 0) -> Any:
         """A further published value: tokens, gmacs, resolution, steps, passes, towers, ..."""
@@ -94,9 +100,15 @@ class Shape:
         """Keys and values that a token leaves in the cache, over all layers."""
         return KEY_AND_VALUE * self.layers * self.kv_heads * self.head_dim
 
+    def seen(self, positions: float) -> float:
+        """Positions that a layer looks back on, the mean of windowed layers and the others."""
+        near = min(positions, self.window) if self.window else positions
+        return self.windowed * near + (1 - self.windowed) * positions
+
     def attention_flops(self, queries: float, keys: float) -> float:
         """Scores and weighted sums of ``queries`` against ``keys``, over all layers."""
-        return 2 * MULTIPLY_ADD * queries * keys * self.heads * self.head_dim * self.layers
+        heads = self.layers * self.heads * self.head_dim
+        return 2 * MULTIPLY_ADD * queries * keys * heads
 
     def touched(self, tokens: float) -> float:
         """Parameters read by a step of ``tokens`` tokens: some experts stay unread."""
@@ -185,7 +197,19 @@ def shape_of_config(c: Mapping[str, Any], name: str) -> Shape:
     if min(layers, hidden, heads, kv, dim, ffn, vocab) <= 0:
         raise ValueError("its sizes must be above zero")
     return Shape(name, kind, total, active, layers, hidden, ffn, heads, kv, dim, vocab, experts,
-                 top_k, assumed=() if family in _MATRICES else ("gated decoder",))  # fmt: skip
+                 top_k, assumed=() if family in _MATRICES else ("gated decoder",),
+                 window=float(c.get("sliding_window") or 0),
+                 windowed=_windowed(c, family))  # fmt: skip
+
+
+def _windowed(c: Mapping[str, Any], family: str) -> float:
+    """Share of layers that look back on a window: as listed, or as the family's code has it."""
+    if not c.get("sliding_window") or c.get("use_sliding_window") is False:
+        return 0.0
+    kinds = c.get("layer_types")
+    if isinstance(kinds, list) and kinds:
+        return sum("sliding" in str(kind) for kind in kinds) / len(kinds)
+    return _WINDOWED.get(family, 0.0)
 
 
 def _plain(name: str) -> str:
@@ -211,8 +235,9 @@ def _from_entry(entry: Entry, name: str, params_b: float) -> Shape:
     return Shape(name, v["kind"], params, min(active, params), layers, hidden,
                  int(v.get("ffn", 4 * hidden)), heads, int(v.get("kv_heads", heads)),
                  int(v.get("head_dim", hidden // heads)), int(v.get("vocab", 32000)),
-                 int(v.get("experts", 0)), int(v.get("top_k", 0)), extra, assumed,
-                 entry.where)  # fmt: skip
+                 int(v.get("experts", 0)), int(v.get("top_k", 0)), extra, assumed, entry.where,
+                 window=float(v.get("window", 0)),
+                 windowed=float(v.get("windowed", 0)))  # fmt: skip
 
 
 def _frozen(value: Any) -> Any:

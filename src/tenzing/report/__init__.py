@@ -19,6 +19,7 @@ from tenzing.report.launches import (
     write_run_html,
     write_run_perfetto,
 )
+from tenzing.report.leaning import leaning_json, leaning_text
 from tenzing.report.measured import measured_text
 from tenzing.report.profile import profile_summary
 from tenzing.report.run import error_json, run_json, run_summary
@@ -29,7 +30,8 @@ from tenzing.report.table import Table, table
 __all__ = [
     "Table", "advice_json", "advice_text", "choices_json", "choices_text", "comparison_json",
     "comparison_table", "comparison_text", "difference_text", "error_json", "findings_json",
-    "findings_text", "measured_text", "profile_json", "profile_summary", "profile_text",
+    "findings_text", "leaning_json", "leaning_text", "measured_text", "profile_json",
+    "profile_summary", "profile_text",
     "read_profile", "run_json", "run_result_json", "run_result_text", "run_summary", "saved_json",
     "saved_text", "score_text", "table", "write_choices_csv", "write_choices_html", "write_html",
     "write_run_explorer", "write_run_html", "write_run_perfetto",

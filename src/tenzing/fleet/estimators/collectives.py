@@ -6,17 +6,12 @@ import math
 import re
 from typing import Final
 
+from tenzing.facts import software
 from tenzing.fleet.estimate import Estimate, Solve, conditions, slope
 from tenzing.fleet.estimators.device import GB, Slice, device_of, framework_class
 from tenzing.fleet.rows import Row
 
 US: Final = 1e6
-HOP_S: Final = 2e-6
-LAUNCH_S: Final = 10e-6
-GRAPH_S: Final = 1e-3
-PCIE_PAIR: Final = 2  # beyond a pair, traffic crosses the hosts' root complexes
-NODE_HOP_S: Final = 15e-6
-NETWORK_GB_S: Final = 100.0
 GIB: Final = 1.073741824
 FALLBACK: Final = "trainium1"
 _REPEATS: Final = re.compile(r"x\s?(\d+)")
@@ -52,17 +47,18 @@ def estimates(row: Row, solve: Solve) -> list[Estimate]:
     repeats = _REPEATS.search(row.text("op"))
     count = float(repeats.group(1)) if repeats else 1.0
     wired = "_pcie" if "pcie" in row.text("instance").lower() or device.link_domain == 1 else ""
-    wired += "_many" if wired and ranks > PCIE_PAIR else ""
-    parts = {f"launch_{framework}": LAUNCH_S, "hops": HOP_S * math.log2(ranks) * count,
-             f"ring_{framework}": HOP_S * ranks * count}  # fmt: skip
+    wired += "_many" if wired and ranks > software("collectives.pcie_pair") else ""
+    hop = software("collectives.hop_s") * count
+    parts = {f"launch_{framework}": software("collectives.launch_s"),
+             "hops": hop * math.log2(ranks), f"ring_{framework}": hop * ranks}  # fmt: skip
     if op not in ("null",):
         parts[f"bytes{wired}"] = one.link_s(sent * count)
         parts["memory"] = one.memory_s(2 * size * count)
     if nodes > 1:
-        parts["network"] = sent / (NETWORK_GB_S * GB)
-        parts["node_hops"] = NODE_HOP_S * math.log2(nodes) * ranks / nodes
+        parts["network"] = sent / (software("collectives.network_gb_s") * GB)
+        parts["node_hops"] = software("collectives.node_hop_s") * math.log2(nodes) * ranks / nodes
     if framework == "graph" and op != "null":
-        parts["graph"] = GRAPH_S * math.log2(ranks) ** 2 / 4
+        parts["graph"] = software("collectives.graph_s") * math.log2(ranks) ** 2 / 4
     features = {
         **conditions(accelerator=device.name, op=op),
         **slope("ln_ranks", ranks, 8.0),

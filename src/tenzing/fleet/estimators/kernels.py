@@ -9,23 +9,21 @@ from typing import Final
 
 from tenzing import facts
 from tenzing.errors import UsageError
+from tenzing.facts import Accelerator
 from tenzing.fleet.estimate import Estimate, Solve, conditions, slope
 from tenzing.fleet.estimators import llm
 from tenzing.fleet.estimators.device import BYTES, TERA, Slice, device_of, dtype_class
+from tenzing.fleet.estimators.serving import serving_of
 from tenzing.fleet.rows import CONFIGURATION, Row
 from tenzing.fleet.workload import MULTIPLY_ADD
 
 US: Final = 1e6
-LOOP_US: Final = 1.0
 NS_PER_US: Final = 1e3
 PERCENT: Final = 100.0
 GB: Final = 1e9
-XLA_GATHER: Final = 30.0
 MICRO: Final = "hardware-microbenchmark"
-INSTRUCTION_S: Final = 5e-8
-FIXED_S: Final = 10e-6
-LANES_PER_S: Final = 128 * 1.4e9  # one element per lane and cycle of a NeuronCore-v2
-GPU_LANES_PER_S: Final = 2e13
+OLDEST_WITH_CLOCK: Final = "trn1"
+LANES: Final = 128  # of a NeuronCore: the partitions of its SBUF
 DEFAULT_ELEMENTS: Final = 2.0**20
 ROOT_DIM: Final = 128.0
 _PAIR: Final = re.compile(r"\b([A-Za-z]+)\s*=\s*(\d+(?:\.\d+)?)")
@@ -53,7 +51,6 @@ _CLASSES: Final = (
     ("transpose", "elementwise", 2.0, 1.0),
     ("", "elementwise", 2.0, 2.0),
 )  # fmt: skip
-TYPICAL_SHARE: Final = 20.0  # percent; the fit moves it by class of kernel
 _ENGINES: Final = ("scalar_active_pct", "vector_active_pct", "gpsimd_active_pct")
 
 
@@ -130,14 +127,14 @@ def _overhead_us(row: Row) -> float:
     """A fixed cost by what it is the cost of, from the chip's facts where it has them."""
     chip = device_of(row)
     if chip.family != "neuron":
-        return 5.0
+        return facts.software("kernels.rival_overhead_us")
     found = facts.chip(chip.name)
     text = f"{row.text('kernel')} {row.text('variant')}".lower()
     paths = (("graph|torch|null", "launch.host_ns"), ("dma", "dma.load_fixed_ns"),
              ("instruction|vector", "vector.wait_ns"),
              ("", "launch.overhead_ns"))  # fmt: skip
     if "loop" in text:
-        return LOOP_US
+        return facts.software("kernels.loop_us")
     path = next(p for words, p in paths if re.search(words, text))
     return found.number(path) / NS_PER_US if found.known(path) else 1.0
 
@@ -218,7 +215,7 @@ def _experts(row: Row, dims: dict[str, float], width: float) -> Work:
     wide = sum(float(g) for g in rows.groups() if g) if rows else 192.0
     touched = experts * (1 - (1 - top / experts) ** tokens)
     if "xla" in row.text("variant").lower():  # a gather of weights for each token's experts
-        touched *= XLA_GATHER * max(tokens * top / touched, 1.0)
+        touched *= facts.software("kernels.gather_cost") * max(tokens * top / touched, 1.0)
     return Work("moe", MULTIPLY_ADD * tokens * top * hidden * wide,
                 touched * hidden * wide * width, tokens * hidden * width, 0.0, touched)  # fmt: skip
 
@@ -238,15 +235,15 @@ def estimates(row: Row, solve: Solve) -> list[Estimate]:
     dtype = dtype_class(f"{row.text('dtype')} {row.text('variant')}" if device.family != "neuron"
                         else row.text("dtype") or "bf16")  # fmt: skip
     dtype = "int8" if "int8" in row.text("variant") else dtype
-    speed = (
-        LANES_PER_S * (device.cores * cores.chips) if device.family == "neuron" else GPU_LANES_PER_S
-    )
+    speed = _lanes_per_s(device, cores.chips)
     parts = {
         "tensor": cores.compute_s(work.flops, "bf16" if dtype == "int8" else dtype),
         "memory": cores.memory_s(work.read + work.written),
         "lanes": work.lanes / speed,
         "serial": work.serial * 1e-6,
-        "fixed": INSTRUCTION_S if row.text("category") == MICRO else FIXED_S,
+        "fixed": facts.software("kernels.instruction_s")
+        if row.text("category") == MICRO
+        else facts.software("kernels.fixed_s"),
     }
     if work.kind == "launch":
         parts = {"launch": work.serial * 1e-6}
@@ -262,10 +259,20 @@ def estimates(row: Row, solve: Solve) -> list[Estimate]:
     return [*_rates(base, work, cores), *_latencies(base), *_counters(base, work)]
 
 
+def _lanes_per_s(device: Accelerator, chips: float) -> float:
+    """Elements a second that the Vector engines, or a rival's lanes, work on."""
+    if device.family != "neuron":
+        return facts.software("kernels.rival_lanes_s")
+    chip = facts.chip(device.name)
+    known = chip if chip.known("vector.clock_ghz") else facts.chip(OLDEST_WITH_CLOCK)
+    return LANES * known.number("vector.clock_ghz") * GB * device.cores * chips
+
+
 def _counters(base: Estimate, work: Work) -> list[Estimate]:
     """Device counters: bytes and FLOPs as counted, engines' shares by class of kernel."""
     counted = {"hbm_read_bytes": work.read, "hbm_write_bytes": work.written,
-               "hardware_flops": work.flops, **dict.fromkeys(_ENGINES, TYPICAL_SHARE)}  # fmt: skip
+               "hardware_flops": work.flops,
+               **dict.fromkeys(_ENGINES, facts.software("kernels.engine_share_pct"))}  # fmt: skip
     kept = {k: v for k, v in base.features.items() if k.startswith(("kernel=", "variant="))}
     return [
         Estimate(metric, f"counter_{metric}", {"count": value}, kept, phase=base.phase)
@@ -323,7 +330,7 @@ def _program(row: Row, solve: Solve) -> list[Estimate]:
         "batch": row.text("batch") or "1", "seq_len": length, "input_len": length,
         "weights_dtype": row.text("dtype"), "lnc": "1", "framework": "neuron-profile",
     }  # fmt: skip
-    s = llm.serving_of(Row("inference_llm", cells, row.line))
+    s = serving_of(Row("inference_llm", cells, row.line))
     context = "context" in f"{row.text('variant')} {row.text('kernel')}"
     made = llm.prefill(s, 1) if context else llm.decode(s)
     quantity = "program_prefill" if context else "program_decode"

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from tenzing.facts import software
 from tenzing.fleet.estimate import EXACT, Estimate, Solve, conditions, slope
 from tenzing.fleet.estimators.device import (
     BF16_BYTES,
@@ -20,13 +21,6 @@ from tenzing.fleet.workload import GIGA, MULTIPLY_ADD, Shape, shape_of
 FORWARD_AND_BACKWARD: Final = 3
 TERA: Final = 1e12
 PERCENT: Final = 100.0
-GRADIENT_BYTES: Final = 2.0
-STEP_S: Final = 5e-3
-OPTIMIZER_BYTES: Final = 16.0  # weights, gradients and two moments, read and written
-PIPELINE_FILL: Final = 4.0  # microbatches a stage, where the batch is not stated
-OVERLAPPED: Final = 2 / 3
-NEURON_DOMAIN: Final = 16  # chips of an instance
-NETWORK_SHARE: Final = 0.05  # of NeuronLink or NVLink, what a node's network gives a device
 _FRAMEWORKS: Final = (
     ("megatron-bridge", "megatron-bridge"), ("torchtitan", "torchtitan"), ("maxtext", "maxtext"),
     ("nemo", "nemo-neuron"), ("megatron", "megatron-neuron"), ("nvidia", "mlperf"),
@@ -36,7 +30,6 @@ _SEQUENCES: Final = {"ph1": 128.0, "phase 1": 128.0, "ph2": 512.0, "phase 2": 51
 SEQUENCES_BY_KIND: Final = {"vision-transformer": 197.0, "encoder": 512.0, "cnn": 1.0}
 # what each family was trained with, by its model card
 SEQUENCES_BY_NAME: Final = (("llama-?2", 4096.0), ("llama-?3|mistral|qwen", 8192.0))
-DEFAULT_SEQUENCE: Final = 2048.0
 LONG: Final = 1e5
 
 
@@ -72,7 +65,7 @@ def job_of(row: Row) -> Job:
     ranks = devices * (device.cores if device.family == "neuron" else 1)
     length = row.number("seq_len") or _length(row, shape)
     micro = row.number("microbatch") or 1.0
-    filled = PIPELINE_FILL * pp if pp > 1 else 1.0
+    filled = software("training.pipeline_fill") * pp if pp > 1 else 1.0
     batch = row.number("global_batch") or filled * micro * max(ranks / (tp * pp * cp), 1.0)
     framework = next((name for pattern, name in _FRAMEWORKS
                       if re.search(pattern, row.text("framework").lower())),
@@ -92,7 +85,10 @@ def _length(row: Row, shape: Shape) -> float:
     for mark, length in _SEQUENCES.items():
         if mark in name:
             return length
-    usual = next((n for mark, n in SEQUENCES_BY_NAME if re.search(mark, name)), DEFAULT_SEQUENCE)
+    usual = next(
+        (n for mark, n in SEQUENCES_BY_NAME if re.search(mark, name)),
+        software("training.default_sequence"),
+    )
     return SEQUENCES_BY_KIND.get(shape.kind, usual)
 
 
@@ -123,17 +119,19 @@ def step_of(job: Job) -> Estimate:
     parts = {
         "compute": compute,
         "bubble": compute * (job.pp - 1) / micros,
-        "optimizer": one.memory_s(job.shape.params * OPTIMIZER_BYTES
+        "optimizer": one.memory_s(job.shape.params * software("training.optimizer_moves")
                                   / (job.tp * job.pp * replicas)),
         "weights": one.memory_s(owned * BF16_BYTES * FORWARD_AND_BACKWARD * micros),
-        "step": STEP_S,
+        "step": software("training.step_s"),
     }  # fmt: skip
     if replicas > 1:
-        domain = NEURON_DOMAIN if device.family == "neuron" else device.link_domain
-        spread = NETWORK_SHARE if job.devices > domain else 1.0
-        reduced = one.link_s(2 * owned * GRADIENT_BYTES) / spread
+        domain = (
+            software("training.neuron_domain") if device.family == "neuron" else device.link_domain
+        )
+        spread = software("training.network_share") if job.devices > domain else 1.0
+        reduced = one.link_s(2 * owned * software("training.gradient_bytes")) / spread
         # most of it hides behind the backward pass, two thirds of the products
-        parts["gradients"] = min(reduced, OVERLAPPED * compute)
+        parts["gradients"] = min(reduced, software("training.overlapped") * compute)
     if job.tp > 1:
         sent = job.shape.layers * 4 * job.length * job.micro * job.shape.hidden * BF16_BYTES * 2
         parts["tensor_parallel"] = one.link_s(sent * micros / job.pp)

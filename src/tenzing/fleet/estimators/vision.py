@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from tenzing import facts
 from tenzing.fleet.estimate import Estimate, Solve, conditions, slope
 from tenzing.fleet.estimators.device import (
     BF16_BYTES,
@@ -21,23 +22,8 @@ from tenzing.fleet.rows import Row
 from tenzing.fleet.workload import GIGA, MULTIPLY_ADD, Shape, shape_of
 
 MS: Final = 1e3
-LAUNCH_S: Final = 2e-4
-LAYER_S: Final = 10e-6
-PIXEL_S: Final = 2e-9  # stem and input of one pixel; its real cost is fitted
-DEFAULT_TOKENS: Final = 128
-PIPELINE_SHARE: Final = 0.75  # 12 calls in flight over 16 cores in the published rows
 TEXT: Final = ("encoder", "decoder-forward")
-MOST_TEXT_STREAMS: Final = 2.0  # the tables use one chip, also of an instance with more
 GENERATIVE: Final = ("diffusion", "video-diffusion", "audio-generation", "video", "protein")
-CHANNEL_BYTES: Final = 2.0
-ACTIVATIONS_PER_LAYER: Final = 12  # reads and writes of a token's features in a layer
-EXPERTS: Final = 8.0
-USUAL_FRAMES: Final = 25.0
-VAE_PER_PIXEL: Final = 2e6  # multiply-adds of a decoded pixel, as of image decoders
-PAIR_WIDTH: Final = 128.0
-RECYCLES: Final = 10.0
-SECONDS_PER_CLIP: Final = 30.0
-VAE_BYTES: Final = 4.0
 _PIXELS: Final = re.compile(r"(\d{2,5})\s*[x×]\s*(\d{2,5})")
 _FRAMES: Final = re.compile(r"(\d+)[- ]frames?")
 _TOKENS: Final = re.compile(r"([\d.]+)\s*(k?)\s*(?:\w+ )?tok", re.I)
@@ -97,13 +83,19 @@ def _streams(row: Row, available: float) -> float:
     if models:
         return models * max(workers, 1.0)
     if "pipeline" in row.text("run_mode").lower():
-        return row.number("threads") or available * PIPELINE_SHARE  # stages in flight
+        return row.number("threads") or available * facts.software(
+            "vision.pipeline_share"
+        )  # stages in flight
     if row.number("dp"):
         return row.number("dp")
     if device_of(row).generation == 1 and "torch" in row.text("framework").lower():
         return max(row.number("threads"), available)
     if row.text("category") in TEXT or not row.text("app_type"):
-        return min(available, MOST_TEXT_STREAMS) if row.text("app_type") else available
+        return (
+            min(available, facts.software("vision.text_streams"))
+            if row.text("app_type")
+            else available
+        )
     if device_of(row).generation == 1:
         return available
     return 1.0 if row.text("app_type").lower().startswith("real") else 2 * available
@@ -118,9 +110,8 @@ def _cores(row: Row) -> float:
     stated = row.number("cores_used")
     if stated or device.family != "neuron":
         return stated or 1.0
-    chips = {"inf2.xlarge": 1, "trn1.2xlarge": 1, "inf1.xlarge": 1, "inf2.48xlarge": 12,
-             "trn1.32xlarge": 16, "inf1.6xlarge": 4, "trn2.3xlarge": 1}  # fmt: skip
-    count = chips.get(row.text("instance"), 1)
+    name = row.text("instance")
+    count = facts.instance(name).number("chips") if name in facts.instances() else 1.0
     return count * device.cores / (2 if device.cores > 2 else 1)  # noqa: PLR2004 - LNC
 
 
@@ -148,9 +139,15 @@ def work_of(row: Row, shape: Shape) -> Pass:
     if shape.kind in ("decoder", "encoder-decoder") and not headless:
         flops += MULTIPLY_ADD * shape.hidden * shape.vocab * tokens
     weights = body * (1.0 if not shape.get("shared_layers") else 1 / max(shape.layers, 1))
-    nbytes = tokens * shape.hidden * shape.layers * ACTIVATIONS_PER_LAYER * BF16_BYTES
+    nbytes = (
+        tokens
+        * shape.hidden
+        * shape.layers
+        * facts.software("vision.activation_moves")
+        * BF16_BYTES
+    )
     if shape.kind == "speech" and shape.get("decoder_layers"):
-        text_tokens = 3.0 * _audio(text)  # spoken English: about three tokens a second
+        text_tokens = facts.software("vision.spoken_tokens_s") * _audio(text)
         layers += shape.get("decoder_layers") * text_tokens
         weights += shape.get("decoder_layers") * 16 * shape.hidden**2 * text_tokens
     pixels = _pixels(text) if shape.kind == "vision-transformer" else 0.0
@@ -173,7 +170,7 @@ def _convolutional(row: Row, shape: Shape, text: str) -> Pass:
             flops, passes, extra = extra * (0.5 if "encode" in name else 1.0), 1.0, 0.0
         elif "unet" in name:
             passes, extra = 2.0 if "x2" in name else 1.0, 0.0
-    nbytes = scale * shape.layers * CHANNEL_BYTES * base * 16
+    nbytes = scale * shape.layers * facts.software("vision.channel_bytes") * base * 16
     return Pass(flops, nbytes, shape.params * BF16_BYTES, shape.layers, passes, extra, 0.0,
                 0.0 if _generative(row) else pixels)  # fmt: skip
 
@@ -182,27 +179,39 @@ def _video_decoder(shape: Shape, text: str) -> Pass:
     """A video's autoencoder: convolutions over every pixel of every frame."""
     frames = _FRAMES.search(text)
     pixels = _pixels(text) or float(shape.get("resolution", 480)) ** 2 * 16 / 9
-    pixels *= float(frames.group(1)) if frames else USUAL_FRAMES
-    return Pass(MULTIPLY_ADD * VAE_PER_PIXEL * pixels, pixels * 64 * CHANNEL_BYTES, 0.0, 40.0, 1.0)
+    pixels *= float(frames.group(1)) if frames else facts.software("vision.frames")
+    return Pass(
+        MULTIPLY_ADD * facts.software("vision.decoder_macs") * pixels,
+        pixels * 64 * facts.software("vision.channel_bytes"),
+        0.0,
+        40.0,
+        1.0,
+    )
 
 
 def _experts(row: Row) -> float:
     """Of a diffusion mixture of experts: how many run in a step."""
     found = re.search(r"top-(\d+)", row.text("model").lower())
     whole = "experts" in row.text("model").lower() and "full" in row.text("model").lower()
-    return float(found.group(1)) if found else EXPERTS if whole else 1.0
+    return (
+        float(found.group(1))
+        if found
+        else facts.software("vision.mixture_experts")
+        if whole
+        else 1.0
+    )
 
 
 def _pairs(shape: Shape, tokens: float) -> Pass:
     """A protein model works on every pair of residues, and triangles of them."""
-    width = PAIR_WIDTH
+    width = facts.software("vision.pair_width")
     flops = shape.layers * (24 * MULTIPLY_ADD * tokens**2 * width**2 + 8 * tokens**3 * width)
     return Pass(flops, shape.layers * tokens**2 * width * 40, shape.params * BF16_BYTES,
-                shape.layers * 20.0, RECYCLES)  # fmt: skip
+                shape.layers * 20.0, facts.software("vision.recycles"))  # fmt: skip
 
 
 def _autoregressive(row: Row, shape: Shape, text: str) -> Pass:
-    tokens = row.number("steps") or 25.0 * _audio(text) * 2
+    tokens = row.number("steps") or facts.software("vision.sounded_tokens_s") * _audio(text)
     return Pass(MULTIPLY_ADD * shape.params, 0.0, shape.params * BF16_BYTES, shape.layers, tokens)
 
 
@@ -225,7 +234,7 @@ def _per_step(row: Row, shape: Shape) -> float:
 
 def _audio(text: str) -> float:
     found = _AUDIO.search(text)
-    return float(found.group(1)) if found else SECONDS_PER_CLIP
+    return float(found.group(1)) if found else facts.software("vision.clip_s")
 
 
 def _pixels(text: str) -> float:
@@ -246,13 +255,15 @@ def _tokens(row: Row, shape: Shape, text: str) -> float:
     if shape.kind == "video":
         pixels, frames = _pixels(text), _FRAMES.search(text)
         if pixels:
-            count = float(frames.group(1)) if frames else USUAL_FRAMES
+            count = float(frames.group(1)) if frames else facts.software("vision.frames")
             spatial, temporal = shape.get("spatial", 16), shape.get("temporal", 4)
             return pixels / float(spatial) ** 2 * float(math.ceil((count - 1) / temporal) + 1)
     if shape.kind == "speech" and shape.get("decoder_layers"):
-        clips = max(math.ceil(_audio(text) / SECONDS_PER_CLIP), 1)
-        return float(shape.get("tokens", DEFAULT_TOKENS)) * clips
-    return row.number("seq_len") or float(shape.get("tokens", DEFAULT_TOKENS))
+        clips = max(math.ceil(_audio(text) / facts.software("vision.clip_s")), 1)
+        return float(shape.get("tokens", facts.software("vision.default_tokens"))) * clips
+    return row.number("seq_len") or float(
+        shape.get("tokens", facts.software("vision.default_tokens"))
+    )
 
 
 def _forward(row: Row, shape: Shape, cores: Slice, one: Pass, batch: float) -> Estimate:
@@ -263,8 +274,8 @@ def _forward(row: Row, shape: Shape, cores: Slice, one: Pass, batch: float) -> E
     parts = {
         f"compute{kind}": cores.compute_s(batch * passes * one.flops, dtype),
         f"activations{kind}": cores.memory_s(batch * passes * one.nbytes),
-        f"layers{kind}": passes * one.layers * LAYER_S,
-        "launch": LAUNCH_S,
+        f"layers{kind}": passes * one.layers * facts.software("vision.layer_s"),
+        "launch": facts.software("vision.launch_s"),
     }
     if device.generation > 1 or device.family != "neuron":  # NeuronCore-v1 keeps weights on chip
         weights = passes * one.weights * _weight_bytes(row) / BF16_BYTES
@@ -275,7 +286,7 @@ def _forward(row: Row, shape: Shape, cores: Slice, one: Pass, batch: float) -> E
         parts["softmax"] = cores.memory_s(batch * passes * one.elements * BF16_BYTES)
     category = row.text("category")
     if one.pixels:
-        parts["pixels"] = batch * passes * one.pixels * PIXEL_S
+        parts["pixels"] = batch * passes * one.pixels * facts.software("vision.pixel_s")
     features = {
         **conditions(family=device.family, accelerator=device.name, framework=_stack(row),
                      category="cnn" if kind else "transformer"),
