@@ -13,7 +13,14 @@ from tenzing.facts.fact import KINDS, UNITS, Fact
 from tenzing.facts.instance import Instance
 from tenzing.facts.loader import sources
 from tenzing.facts.price import Price, best_price, no_price, prices_of
-from tenzing.facts.schema import CHIP_KEYS, INSTANCE_KEYS, PRICE_FIELDS, TERMS, Key
+from tenzing.facts.schema import (
+    CHIP_KEYS,
+    INSTANCE_KEYS,
+    PRICE_FIELDS,
+    SOFTWARE_KEYS,
+    TERMS,
+    Key,
+)
 
 _COLUMNS: Final = ("key", "value", "kind", "source", "note")
 
@@ -74,6 +81,7 @@ def schema_page() -> str:
     for group, keys in itertools.groupby(CHIP_KEYS.values(), lambda k: k.path.split(".")[0]):
         lines += [f"### {group}", "", *_key_rows(keys), ""]
     lines += ["## Instances (`facts/instances/*.toml`)", "", *_key_rows(INSTANCE_KEYS.values())]
+    lines += ["", "## Software (`facts/software.toml`)", "", *_key_rows(SOFTWARE_KEYS.values())]
     lines += ["", "## Prices (`facts/prices/*.toml`)", "", "| field | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in PRICE_FIELDS.items()]
     lines += ["", "Terms: " + "; ".join(f"`{k}`: {v}" for k, v in TERMS.items()) + "."]
