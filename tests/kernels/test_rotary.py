@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tenzing
 from tenzing import kernels
 from tenzing.compiler import ops
 from tenzing.compiler.graph import F32, GraphBuilder
@@ -24,12 +25,58 @@ def test_kernel(batch: int, length: int, heads: int, width: int, shared: bool) -
     x = normal(batch, length, heads, width)
     cos, sin = (normal(1 if shared else batch, length, width, seed=n) for n in (1, 2))
     first, second = np.split(x, 2, -1)
-    expected = x * cos[:, :, None] + np.concatenate([-second, first], -1) * sin[:, :, None]
-    for heads_first in (False, True):
-        with session("trn2"):
-            got = kernels.rotary(x, cos, sin, heads_first)
-        got = got.transpose(0, 2, 1, 3) if heads_first else got
-        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+    halves = np.concatenate([-second, first], -1)
+    neighbours = np.stack([-x[..., 1::2], x[..., ::2]], -1).reshape(x.shape)
+    for interleaved, turned in ((False, halves), (True, neighbours)):
+        expected = x * cos[:, :, None] + turned * sin[:, :, None]
+        for heads_first in (False, True):
+            with session("trn2"):
+                got = kernels.rotary(x, cos, sin, heads_first, interleaved)
+            got = got.transpose(0, 2, 1, 3) if heads_first else got
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+FORMS = ("halves", "neighbours", "halves apart", "neighbours apart", "complex")
+
+
+def _turned(torch: Any, form: str, x: Any, angles: Any) -> Any:
+    """The rotary embedding as one family or another of models writes it."""
+    cos, sin = angles.cos(), angles.sin()
+    if form == "complex":
+        whole = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
+        return torch.view_as_real(whole * torch.polar(torch.ones_like(angles), angles)).flatten(-2)
+    if form == "halves":
+        cos, sin = (torch.cat([t, t], -1) for t in (cos, sin))
+        first, second = x.chunk(2, -1)
+        return x * cos + torch.cat([-second, first], -1) * sin
+    if form == "neighbours":
+        cos, sin = (torch.repeat_interleave(t, 2, -1) for t in (cos, sin))
+        return x * cos + torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2) * sin
+    first, second = x.chunk(2, -1) if form == "halves apart" else (x[..., ::2], x[..., 1::2])
+    both = first * cos - second * sin, second * cos + first * sin
+    return torch.cat(both, -1) if form == "halves apart" else torch.stack(both, -1).flatten(-2)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("heads_first", [True, False])
+@pytest.mark.parametrize("form", FORMS)
+def test_found_in_every_form_that_pytorch_models_write(form: str, heads_first: bool) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Turned(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any, angles: Any) -> Any:
+            x = x.view(2, 6, 3, 8)
+            x, angles = (x.transpose(1, 2), angles[:, None]) if heads_first else (
+                x, angles[:, :, None])  # fmt: skip
+            out = _turned(torch, form, x, angles)
+            return (out.transpose(1, 2) if heads_first else out).reshape(2, 6, 24)
+
+    torch.manual_seed(0)
+    inputs = torch.randn(2, 6, 24), torch.randn(2, 6, 4)
+    compiled = tenzing.compile(Turned().eval(), inputs, numerics="graph")
+    (found,) = [n.op for n in compiled.graph.nodes if isinstance(n.op, ops.Rotary)]
+    assert found.interleaved == (not form.startswith("halves"))
+    assert compiled.compare(*inputs, per_op=True).first is None
 
 
 def test_recognised_and_packed_with_its_attention(golden: Any) -> None:

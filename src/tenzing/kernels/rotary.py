@@ -12,12 +12,16 @@ COLUMNS_TOGETHER = 4096  # of all heads: four such tiles are in flight
 
 
 @jit
-def rotary(x: NkiTensor, cos: NkiTensor, sin: NkiTensor, heads_first: bool = False) -> NkiTensor:
+def rotary(
+    x: NkiTensor, cos: NkiTensor, sin: NkiTensor, heads_first: bool = False,
+    interleaved: bool = False,
+) -> NkiTensor:  # fmt: skip
     """``x cos + (-second half, first half) sin``: x [batch, length, heads, width].
 
     cos and sin are [1 or batch, length, width]. With ``heads_first`` the result is [batch, heads,
-    length, width]. Tokens are partitions, and the tables are repeated over the heads by a zero
-    step; half of a row is exchanged by where it is written, not moved.
+    length, width]; ``interleaved`` turns neighbours instead of halves. Tokens are partitions, and
+    the tables are repeated over the heads by a zero step; the parts of a row are exchanged by where
+    they are written, not moved.
     """
     batch, length, heads, width = x.shape
     shape = (batch, heads, length, width) if heads_first else x.shape
@@ -27,12 +31,12 @@ def rotary(x: NkiTensor, cos: NkiTensor, sin: NkiTensor, heads_first: bool = Fal
     for b in range(batch):
         table = b if cos.shape[0] > 1 else 0
         for start, count in spans(length, nl.tile_size.pmax):
-            tables = [_table(t[table, start : start + count]) for t in (cos, sin)]
+            cosine, sine = (_table(t[table, start : start + count]) for t in (cos, sin))
             for first, several in spans(heads, together):
                 few = slice(first, first + several)
                 tile = nl.ndarray((count, several, width), dtype=x.dtype, buffer=nl.sbuf)
                 nisa.dma_copy(dst=tile, src=x[b, start : start + count, few])
-                done = _turned(tile, *tables)
+                done = _turned(tile, cosine, sine, interleaved)
                 nisa.dma_copy(dst=out[b, start : start + count, few], src=done)
     return result
 
@@ -44,14 +48,15 @@ def _table(rows: NkiTensor) -> NkiTensor:
     return tile
 
 
-def _turned(tile: NkiTensor, cos: NkiTensor, sin: NkiTensor) -> NkiTensor:
+def _turned(tile: NkiTensor, cos: NkiTensor, sin: NkiTensor, interleaved: bool) -> NkiTensor:
     count, heads, width = tile.shape
-    half = width // 2
     straight, crossed = (nl.ndarray(tile.shape, dtype=nl.float32, buffer=nl.sbuf) for _ in range(2))
     nisa.tensor_tensor(dst=straight, data1=tile, data2=cos.broadcast(1, heads), op=nl.multiply)
-    halves = (slice(0, half), slice(half, width))
+    parts = (slice(0, width // 2), slice(width // 2, width))
+    if interleaved:
+        parts = (slice(0, width, 2), slice(1, width, 2))
     done = nl.ndarray(tile.shape, dtype=tile.dtype, buffer=nl.sbuf)
-    for here, there, op in ((*halves, nl.subtract), (*halves[::-1], nl.add)):
+    for here, there, op in ((*parts, nl.subtract), (*parts[::-1], nl.add)):
         part = crossed[0:count, 0:heads, here]
         nisa.tensor_tensor(
             dst=part, data1=tile[0:count, 0:heads, there],

@@ -200,6 +200,7 @@ def _products() -> list[Sample]:
         (ops.Attention(0.3, 4, 4, causal=True), (q, q + 1, q * 2, floats(1, 4, 3, 3))),
         (ops.Attention(0.3, 4, 2, packed=True), tuple(packed)),
         (ops.Rotary(), (q, floats(1, 3, 8), floats(1, 3, 8, seed=2))),
+        (ops.Rotary(0, True), (q, floats(2, 3, 8), floats(2, 3, 8, seed=2))),
         (ops.Rotary(4), (packed[0], floats(2, 3, 8), floats(2, 3, 8, seed=2))),
         (ops.Attention(0.3, 4, 4, causal=True, window=2, soft_cap=2.0), (q, q + 1, q * 2)),
         (ops.Attention(0.3, 4, 2, window=3, offset=2), (q, k, k + 1)),

@@ -71,10 +71,11 @@ def _attention(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
 @lowers("rotary")
 def _rotary(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     x, cos, sin = inputs
-    heads = node.attrs["packed"]
+    heads, interleaved = node.attrs["packed"], node.attrs["interleaved"]
     if heads:
-        return [rotary(x.reshape((*x.shape[:2], heads, x.shape[2] // heads)), cos, sin)]
-    return [rotary(x.permute((0, 2, 1, 3)), cos, sin, heads_first=True)]
+        apart = x.reshape((*x.shape[:2], heads, x.shape[2] // heads))
+        return [rotary(apart, cos, sin, interleaved=interleaved)]
+    return [rotary(x.permute((0, 2, 1, 3)), cos, sin, True, interleaved)]
 
 
 @lowers("dot_general")

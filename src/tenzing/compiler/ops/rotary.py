@@ -31,9 +31,11 @@ class Rotary(Op, name="rotary"):
 
     Inputs are (x, cos, sin).  x is [batch, heads, length, width], or [batch, length, heads *
     width] when ``packed`` gives the number of heads; cos and sin are [1 or batch, length, width].
+    ``interleaved`` turns neighbours instead of halves: x cos + (-x1, x0, -x3, x2, ...) sin.
     """
 
     packed: int = 0
+    interleaved: bool = False
 
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         """x's type."""
@@ -53,6 +55,12 @@ class Rotary(Op, name="rotary"):
             raise GraphError("rotary needs an even width", got=width)
         return (x,)
 
+    def _parts(self, width: int) -> tuple[slice, slice]:
+        """Which columns are the first and the second of each turned pair."""
+        if self.interleaved:
+            return slice(0, width, 2), slice(1, width, 2)
+        return slice(0, width // 2), slice(width // 2, width)
+
     def _sizes(self, x: TensorType) -> tuple[int, int, int]:
         if self.packed:
             return x.shape[0], x.shape[1], x.shape[2] // self.packed
@@ -64,8 +72,9 @@ class Rotary(Op, name="rotary"):
         shape = x.shape
         if self.packed:
             x = x.reshape(*shape[:2], self.packed, -1).swapaxes(1, 2)
-        first, second = np.split(x, 2, axis=-1)
-        turned = np.concatenate([-second, first], axis=-1)
+        first, second = self._parts(x.shape[-1])
+        turned = np.empty_like(x)
+        turned[..., first], turned[..., second] = -x[..., second], x[..., first]
         out = x * cos[:, None] + turned * sin[:, None]
         if self.packed:
             out = out.swapaxes(1, 2).reshape(shape)
@@ -83,13 +92,23 @@ class Rotary(Op, name="rotary"):
         if self.packed:
             x = builder.add(Reshape((*shape[:2], self.packed, shape[2] // self.packed)), x)
             dims = (0, 1, 3)
-        half, ones = x.shape[-1] // 2, (1,) * _RANK
-        lead = x.shape[:-1]
-        first = builder.add(Slice((0,) * _RANK, (*lead, half), ones), x)
-        second = builder.add(Slice((0, 0, 0, half), x.shape, ones), x)
-        turned = builder.add(Concatenate(_RANK - 1), builder.add(Negate(), second), first)
+        turned = self._turned(builder, x)
         parts = [
             builder.add(Multiply(), value, builder.add(BroadcastInDim(x.shape, dims), table))
             for value, table in ((x, cos), (turned, sin))
         ]
         return (builder.add(Reshape(shape), builder.add(Add(), *parts)),)
+
+    def _turned(self, builder: GraphBuilder, x: Value) -> Value:
+        """(-second, first) of every pair in place of (first, second)."""
+        lead, width = x.shape[:-1], x.shape[-1]
+        first, second = (
+            builder.add(Slice((*(0,) * len(lead), part.start), (*lead, part.stop),
+                              (*(1,) * len(lead), part.step or 1)), x)
+            for part in self._parts(width)
+        )  # fmt: skip
+        pair = [builder.add(Negate(), second), first]
+        if not self.interleaved:
+            return builder.add(Concatenate(len(lead)), *pair)
+        pair = [builder.add(Reshape((*lead, width // 2, 1)), one) for one in pair]
+        return builder.add(Reshape(x.shape), builder.add(Concatenate(len(lead) + 1), *pair))
