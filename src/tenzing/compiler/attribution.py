@@ -88,12 +88,14 @@ def attribute(graph: Graph, target: str) -> tuple[Analysis, list[NodeTime]]:
 
 
 def module_of(node: Node, parameters: Sequence[Value]) -> str:
-    """The module that a node computes: the one of its parameters if there is one, else its scope.
+    """The module that a node computes: the one that holds its parameters, else its scope.
 
     Passes give a node the scope of the conversion that they merged into it; parameters stay.
     """
-    owners = {_owner(value.name) for value in parameters}
-    return (owners.pop() if len(owners) == 1 else "") or node.scope
+    owners = [_owner(value.name).split(".") for value in parameters]
+    shared = [names[0] for names in zip(*owners, strict=False) if len(set(names)) == 1]
+    path = ".".join(shared)
+    return path if len(owners) == 1 or path.startswith(node.scope) else node.scope
 
 
 def module_pattern(path: str) -> str:
@@ -131,7 +133,8 @@ def _traffic(analysis: Analysis, owner: Array, count: int) -> list[int]:
 class NodeGroup:
     """Equal operations of equal modules, such as those of all layers, together.
 
-    ``module`` has a star for the numbers of layers; amounts are sums.
+    ``module`` has a star for the numbers of layers; amounts are sums, ``busy_ps`` that of
+    ``engine``, which they keep busy for longest.
     """
 
     module: str
@@ -142,6 +145,7 @@ class NodeGroup:
     critical_ps: int
     spent_on: Mapping[str, int] = field(hash=False)
     engine: str
+    busy_ps: int
     instructions: int
     flops: int
     hbm_bytes: int
@@ -169,7 +173,7 @@ def _together(module: str, nodes: Sequence[NodeTime]) -> NodeGroup:
     first, longest = nodes[0], max(busy, key=lambda n: busy[n], default="")
     return NodeGroup(
         module, first.operation, first.name, first.result, len(nodes),
-        sum(n.critical_ps for n in nodes), dict(spent), longest,
+        sum(n.critical_ps for n in nodes), dict(spent), longest, busy.get(longest, 0),
         sum(n.instructions for n in nodes), sum(n.flops for n in nodes),
         sum(n.hbm_bytes for n in nodes), sum(n.weight_bytes for n in nodes),
     )  # fmt: skip

@@ -18,7 +18,7 @@ TERA: Final = 10**12
 GIGA: Final = 10**9
 OPERATIONS_NOTE: Final = (
     "Shares of the critical path, which add up to the program's time; equal operations of equal "
-    "layers together. Rates are of the time that the operations have on that path."
+    "layers together. Rates are over that time, or over that of the busiest engine if it is longer."
 )
 CHANGES_NOTE: Final = (
     'What says "saves" was compiled and timed again. The rest is the time that a change is about, '
@@ -71,8 +71,8 @@ def _spent(group: NodeGroup, total_ps: int) -> str:
 
 
 def _reached(group: NodeGroup) -> str:
-    """TFLOPS of products and GB/s of HBM over the group's share of the time."""
-    seconds = group.critical_ps / PS_PER_S
+    """TFLOPS of products and GB/s of HBM: over its share of the time, or its engine's if longer."""
+    seconds = max(group.critical_ps, group.busy_ps) / PS_PER_S
     words = [f"{group.flops / seconds / TERA:.3g} TFLOPS"] if group.flops else []
     return ", ".join([*words, f"{group.hbm_bytes / seconds / GIGA:.3g} GB/s"])
 

@@ -23,7 +23,8 @@ LANE_GAP: Final = 8
 AXIS_HEIGHT: Final = 30
 MAX_RECTS: Final = 300  # per lane: of more spans, one for every few pixels
 IN_DETAIL: Final = 64  # spans of a stretch shown in detail
-MAX_ROWS: Final = 4  # overlapping transfers drawn side by side; deeper ones share a row
+MAX_ROWS: Final = 4  # overlapping transfers drawn side by side; deeper or merged ones share a row
+UNIT_ROOM: Final = 34  # left of the first number of an axis
 PALETTE: Final = 8  # colours of the style sheet; the last one means "other"
 LOWEST: Final = 0.08  # share of a lane's height for a rectangle that is hardly busy
 THINNEST: Final = 0.4  # pixels of a rectangle that lasts no time
@@ -137,13 +138,12 @@ def _frequent_names(timeline: Timeline) -> dict[int, int]:
 def _lanes(timeline: Timeline) -> Iterator[tuple[str, list[Array]]]:
     """Label and rows of spans (indices sorted by start) of every track."""
     lane, lanes = timeline.lanes()
+    start = timeline.columns().start_ps
     for track in timeline.shown_tracks():
         numbers = [k for k, (owner, _) in enumerate(lanes) if owner == track]
-        if len(numbers) > MAX_ROWS:
-            rows = [np.flatnonzero(np.isin(lane, numbers))]
-        else:
+        rows = [np.flatnonzero(np.isin(lane, numbers))]
+        if len(numbers) <= MAX_ROWS and len(rows[0]) <= MAX_RECTS:
             rows = [np.flatnonzero(lane == number) for number in numbers]
-        start = timeline.columns().start_ps
         yield timeline.tracks[track], [row[np.argsort(start[row], kind="stable")] for row in rows]
 
 
@@ -224,7 +224,7 @@ def time_axis(total: int, bottom: int, begin: int = 0) -> Iterator[str]:
         yield f'<line class="grid" x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{bottom}"/>'
         yield (f'<text class="tick" x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">'
                f"{tick:.10g}</text>")  # fmt: skip
-    yield (f'<text class="tick" x="{LABEL_WIDTH - 12}" y="{bottom + 14}" text-anchor="end">'
+    yield (f'<text class="tick" x="{LABEL_WIDTH - UNIT_ROOM}" y="{bottom + 14}" text-anchor="end">'
            f"{word}</text>")  # fmt: skip
 
 
