@@ -83,8 +83,8 @@ def test_every_fact_has_kind_unit_and_a_known_source(name: str) -> None:
 
 def test_no_source_is_an_orphan() -> None:
     books = [facts.chip(n) for n in facts.all_chips()] + list(facts.instances().values())
-    books += [facts.software_facts()]
-    books += facts.rival_facts() + [facts.task(name)[1] for name in facts.tasks()]
+    books += [facts.software_facts(), *facts.power_facts(), *facts.rival_facts()]
+    books += [facts.task(name)[1] for name in facts.tasks()]
     cited = {
         x
         for b in books
@@ -92,11 +92,12 @@ def test_no_source_is_an_orphan() -> None:
         for x in (f.source, *(a.source for a in f.alternatives))
     }
     for name in facts.instances():
-        cited |= {row.source for row in facts.prices_of(name)}
+        cited |= {row.source for row in facts.prices(name)}
         absent = facts.no_price(name)
         if absent:
             cited |= {absent.source, *(x.source for x in absent.alternatives)}
     cited |= {model_entry(name)["source"] for name in facts.models()}
+    cited.add(facts.explorer_schema().source.id)
     assert cited == set(facts.sources())
 
 

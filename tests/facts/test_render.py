@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_disputed_facts_show_the_others() -> None:
 @pytest.mark.parametrize("name", tuple(facts.instances()))
 def test_instances_print_their_prices(name: str) -> None:
     text = facts.render(facts.instance(name))
-    rows = facts.prices_of(name)
+    rows = facts.prices(name)
     assert all(f"{row.usd_per_hour:.4f} USD/h" in text for row in rows)
     if facts.no_price(name) or not rows:
         assert "none published" in text or "price: unknown" in text
@@ -76,7 +77,41 @@ def test_json_of_a_chip_is_plain(name: str) -> None:
 
 def test_schema_page_lists_every_key_once() -> None:
     page = facts.schema_page()
-    for key in (*CHIP_KEYS.values(), *INSTANCE_KEYS.values()):
-        assert page.count(f"| `{key.path}` |") == 1, key.path
-        assert key.meaning in page
+    chips, instances, *_ = page.split("## Chips")[1].split("\n## ")
+    for part, keys in ((chips, CHIP_KEYS), (instances, INSTANCE_KEYS)):
+        for key in keys.values():
+            assert part.count(f"| `{key.path}` |") == 1, key.path
+            assert key.meaning in part
     assert page == facts.schema_page()
+
+
+def test_an_instance_shows_power_and_the_age_of_its_prices() -> None:
+    text = facts.render(facts.instance("p5.48xlarge"))
+    assert "under load" in text
+    assert "h100: 700 W each, published" in text
+    assert re.search(r"55\.0400 USD/h +on_demand +us-east-1 +2026-07-28 +\d+ days", text)
+    plain = facts.as_json(facts.instance("p5.48xlarge"))
+    assert plain["power"]["peak"]["low"] < plain["power"]["peak"]["high"]
+    assert all(row["age_days"] > 0 for row in plain["prices"])
+
+
+def test_no_price_is_said() -> None:
+    assert "price: unknown" in facts.render(facts.instance("g7e.2xlarge"))
+    assert facts.as_json(facts.instance("g7e.2xlarge"))["best_price"] is None
+
+
+def test_a_rival_shows_its_instances() -> None:
+    text = facts.render(facts.rival("gpu-h200"))
+    assert "instances: p5e.48xlarge, p5en.48xlarge" in text
+    assert "instances: none known" in facts.render(facts.rival("maia-200"))
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "bert-base-uncased"])
+def test_a_model_shows_where_it_was_read(name: str) -> None:
+    plain = json.loads(json.dumps(facts.model_json(name)))
+    assert plain["read_from"] in facts.render_model(name)
+    assert plain["hidden_size"] > 0
+
+
+def test_an_estimated_model_shows_its_shape() -> None:
+    assert facts.model_json("stabilityai/stable-diffusion-xl-base-1.0")["params_m"] > 2000

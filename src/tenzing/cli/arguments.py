@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any, Final
 
-from tenzing import commands
+from tenzing import commands, facts
 
 EXIT_OK: Final = 0
 PATH_HELP: Final = (
@@ -69,6 +70,21 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_prices(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The user's own price book."""
+    parser.add_argument(
+        "--prices", metavar="FILE",
+        help=f"your own prices, in the form of ours; they win ({facts.PRICES_VARIABLE} also names "
+        "the file)",
+    )  # fmt: skip
+
+
+def use_prices(options: argparse.Namespace) -> None:
+    """Take the user's book from here on: facts find it by its name in the environment."""
+    if options.prices:
+        os.environ[facts.PRICES_VARIABLE] = options.prices
+
+
 @contextmanager
 def script_output(options: argparse.Namespace) -> Iterator[None]:
     """What the script prints must not mix with the JSON object: it goes to standard error."""
@@ -84,5 +100,6 @@ def progress(options: argparse.Namespace) -> commands.Progress:
 
 
 __all__ = [
-    "EXIT_OK", "add_modes", "add_path", "add_target", "command", "progress", "script_output",
+    "EXIT_OK", "add_modes", "add_path", "add_prices", "add_target", "command", "progress",
+    "script_output", "use_prices",
 ]  # fmt: skip

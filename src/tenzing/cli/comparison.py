@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from tenzing import commands, facts, fleet, report
-from tenzing.cli.arguments import EXIT_OK, add_path, command, progress, script_output
+from tenzing.cli.arguments import (
+    EXIT_OK,
+    add_path,
+    add_prices,
+    command,
+    progress,
+    script_output,
+    use_prices,
+)
 from tenzing.errors import EXIT_REFUSED, TenzingError, UsageError
 
 ALL_CHIPS: Final = "inf2,trn1,trn2,trn3"
@@ -83,11 +91,13 @@ def _add_offers(group: Any) -> None:
                        help="formats of the key cache to try: bf16, fp8")  # fmt: skip
     group.add_argument("--term", default="", help="price term: " + ", ".join(facts.TERMS))
     group.add_argument("--region", help="price region, such as us-east-1")
+    add_prices(group)
 
 
 def _compare(options: argparse.Namespace) -> int:
     if _runs(options.path):
         return _run_on(options)
+    use_prices(options)
     targets = _names(options.on) if options.on is not None else list(fleet.DEFAULT_TARGETS)
     own = fleet.read_measurements(options.measured) if options.measured else []
     found = commands.compare(
@@ -115,7 +125,7 @@ def _runs(path: str) -> bool:
 
 def _run_on(options: argparse.Namespace) -> int:
     """One script or model file on several chips."""
-    planned = [n for n in (*_FIELDS, "task", "term", "region") if getattr(options, n)]
+    planned = [n for n in (*_FIELDS, "task", "term", "region", "prices") if getattr(options, n)]
     if planned:
         raise UsageError("a script is executed, not planned", got=", ".join(planned),
                          next_step="give the name of a model or its config.json")  # fmt: skip

@@ -109,6 +109,14 @@ def rival_facts() -> list[Book]:
     return [book for book, _ in _rivals().values()]
 
 
+def rival(name: str) -> Book:
+    """The facts of an accelerator that is not AWS silicon, by any of its names."""
+    found = accelerator(name.partition(SLICE)[0]).name
+    if found not in _rivals():
+        raise FactsError(f"{found} is an AWS chip", next_step=f"facts.chip({found!r})")
+    return _rivals()[found][0]
+
+
 @functools.cache
 def _aliases() -> Mapping[str, Accelerator]:
     found: dict[str, Accelerator] = {}

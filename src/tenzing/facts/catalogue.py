@@ -46,6 +46,11 @@ def find_shape(name: str) -> Entry | None:
     return next((entry for entry in catalogue() if entry.matches(wanted)), None)
 
 
+def shapes() -> tuple[str, ...]:
+    """Names of the models that are known as shapes for estimates."""
+    return tuple(entry.name for entry in catalogue())
+
+
 @functools.cache
 def catalogue() -> tuple[Entry, ...]:
     """Every named shape, in the order in which names are tried."""

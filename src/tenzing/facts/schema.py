@@ -297,6 +297,33 @@ ACCELERATOR_KEYS: Final[Mapping[str, Key]] = _table(
     _count("cpu_cores", "cores of a CPU, which can be rented in part", False),
 )  # fmt: skip
 
+DEVICE_POWER_KEYS: Final[Mapping[str, Key]] = _table(
+    _number("tdp_w", "W", "board power or TDP of one device; AWS chips have chip.power_w"),
+    _number("low_w", "W", "least it is believed to draw under load", False),
+    _number("high_w", "W", "most it is believed to draw under load", False),
+)  # fmt: skip
+
+
+def _range(path: str, unit: str, meaning: str) -> tuple[Key, ...]:
+    """A middle and its two bounds."""
+    return (
+        _number(path, unit, meaning),
+        _number(f"{path}_low", unit, "its lower bound"),
+        _number(f"{path}_high", unit, "its upper bound"),
+    )
+
+
+HOST_POWER_KEYS: Final[Mapping[str, Key]] = _table(
+    *_range("vcpu_w", "W", "processor power of a virtual CPU"),
+    *_range("memory_w_per_gib", "W", "power of a GiB of host memory"),
+    *_range("network_w_per_gbps", "W", "power of a Gb/s of network"),
+    *_range("overhead_share", "share", "fans, switches, storage and supplies, of the rest"),
+    *_range("idle_share", "share", "of the host's power under load, at idle"),
+    *_range("device_idle_share", "share", "of a device's power under load, at idle"),
+    _number("device_busy_share_low", "share", "least share of TDP that a busy device draws"),
+    _number("device_busy_share", "share", "share of TDP that a busy device draws"),
+)  # fmt: skip
+
 TASK_KEYS: Final[Mapping[str, Key]] = _table(
     _tokens("prompt_tokens", "tokens of a prompt, or of a text to encode", False),
     _tokens("output_tokens", "tokens of an answer", False),
@@ -422,8 +449,12 @@ SOFTWARE_KEYS: Final[Mapping[str, Key]] = _table(
 TERMS: Final[Mapping[str, str]] = {
     "on_demand": "list price by the hour, no commitment",
     "capacity_block": "EC2 Capacity Blocks for ML, per hour of a block paid in advance",
-    "reserved": "effective hourly rate of a reserved instance",
+    "one_year": "effective hourly rate of a commitment of one year",
+    "three_year": "effective hourly rate of a commitment of three years",
+    "reserved": "effective hourly rate of a commitment whose length the source does not state",
     "spot": "spot market, as observed on that day",
+    "sagemaker": "list price by the hour of the same machine inside SageMaker",
+    "quoted": "quoted by somebody without provider or term; never taken as the price to plan with",
 }
 PRICE_FIELDS: Final[Mapping[str, str]] = {
     "instance": "name of an instance",
@@ -432,6 +463,7 @@ PRICE_FIELDS: Final[Mapping[str, str]] = {
     "regions": "list of AWS regions (or zones) it holds for",
     "date": "day on which it was valid or seen",
     "kind": "as for facts",
-    "source": "as for facts",
+    "source": "as for facts; in a user's own file, the word user",
+    "currency": "USD, the default and only one",
     "note": "what to know before using it",
 }

@@ -145,7 +145,13 @@ def _price(name: str, term: str, region: str | None) -> Price | None:
 def _watts(
     instance: Instance,
 ) -> tuple[tuple[tuple[float, float] | None, tuple[float, float] | None], tuple[str, ...]]:
-    return (None, None), ()
+    """Bounds of what it draws at idle and under load, and what of that was not published."""
+    power = facts.power(instance)
+    if power is None:
+        return (None, None), ()
+    idle, peak = power.idle, power.peak
+    bounds = (idle.low.amount, idle.high.amount), (peak.low.amount, peak.high.amount)
+    return bounds, power.assumed
 
 
 __all__ = ["Offer", "offers"]
