@@ -173,9 +173,31 @@ def test_facts_of_a_chip(run: Run, name: str) -> None:
 
 def test_facts_lists_chips_and_instances(run: Run) -> None:
     plain = json.loads(run("facts", "--json")[0])
-    assert plain == {"chips": list(facts.all_chips()), "instances": sorted(facts.instances())}
-    out, _ = run("facts", plain["instances"][0])
-    assert plain["instances"][0] in out
+    assert plain["chips"] == list(facts.all_chips())
+    assert plain["instances"] == sorted(facts.instances())
+    assert "h100" in plain["accelerators"]
+    for kind in ("instances", "accelerators", "models"):
+        out, _ = run("facts", plain[kind][0])
+        assert plain[kind][0] in out
+
+
+def test_facts_take_the_users_prices(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(facts.PRICES_VARIABLE, "")  # restored after the command has set it
+    book = tmp_path / "prices.toml"
+    book.write_text(
+        'schema_version = 1\n[[price]]\ninstance = "trn3-gen1-ultraserver"\n'
+        'term = "one_year"\nusd_per_hour = 321.5\nregions = ["us-east-1"]\ndate = 2026-11-01\n'
+        'kind = "published"\nsource = "user"\n'
+    )
+    out, _ = run("facts", "trn3-gen1-ultraserver", "--prices", str(book))
+    assert "321.5000 USD/h  one_year" in out
+
+
+def test_facts_of_nothing(capsys: Captured) -> None:
+    assert cli.main(["facts", "bogus"]) != 0
+    assert "nothing is known by the name 'bogus'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", COMMANDS)
