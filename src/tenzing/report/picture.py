@@ -50,14 +50,19 @@ class _Rects:
     span: Array  # the longest span behind each
 
 
-def timeline_svg(timeline: Timeline, total_ps: int = 0, begin_ps: int = 0) -> str:
+def timeline_svg(timeline: Timeline, total_ps: int = 0) -> str:
     """Lanes of ``timeline`` as an SVG; a lane of many spans is merged to some pixels each.
 
     Colour is the instruction; where merged spans leave their engine partly idle, the rectangle is
-    lower. ``begin_ps`` is when the picture begins, which its axis and its times count from.
+    lower.
     """
-    total = max(total_ps, timeline.end_ps, 1)
     names = _frequent_names(timeline)
+    return _drawn(timeline, total_ps, 0, names) + _legend(timeline, names)
+
+
+def _drawn(timeline: Timeline, total_ps: int, begin_ps: int, names: dict[int, int]) -> str:
+    """The lanes of a stretch that begins at ``begin_ps``, which its axis and times count from."""
+    total = max(total_ps, timeline.end_ps, 1)
     parts: list[str] = []
     top = 0
     for label, rows in _lanes(timeline):
@@ -75,7 +80,7 @@ def timeline_svg(timeline: Timeline, total_ps: int = 0, begin_ps: int = 0) -> st
     height = top + AXIS_HEIGHT
     picture = (f'<svg class="wide" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="engines '
                f'over time">{axis}{"".join(parts)}</svg>')  # fmt: skip
-    return f'<div class="scroll">{picture}</div>{_legend(timeline, names)}'
+    return f'<div class="scroll">{picture}</div>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ def detail_html(timeline: Timeline) -> str:
     count = len(timeline)
     if count <= MAX_RECTS:
         return ""
-    start = np.sort(timeline.columns().start_ps)
+    start, names = np.sort(timeline.columns().start_ps), _frequent_names(timeline)
     parts = []
     for label, first in (("At the start", 0), ("In the middle", (count - IN_DETAIL) // 2),
                          ("At the end", count - IN_DETAIL)):  # fmt: skip
@@ -106,7 +111,7 @@ def detail_html(timeline: Timeline) -> str:
             continue
         words = f"{label}: {format_time(begin)} to {format_time(end)}"
         shown = " open" if label == "In the middle" else ""
-        picture = timeline_svg(_between(timeline, begin, end), end - begin, begin)
+        picture = _drawn(_between(timeline, begin, end), end - begin, begin, names)
         parts.append(f"<details{shown}><summary>{words}</summary>{picture}</details>")
     return "".join(parts)
 
@@ -211,7 +216,7 @@ def _legend(timeline: Timeline, names: dict[int, int]) -> str:
 def time_axis(total: int, bottom: int, begin: int = 0) -> Iterator[str]:
     """Grid lines and words of an axis of ``total`` picoseconds from ``begin`` on."""
     unit, word = next(
-        ((unit, word) for unit, word in _AXIS_UNITS if total >= AXIS_FROM * unit), _AXIS_UNITS[-1]
+        ((u, word) for u, word in _AXIS_UNITS if begin + total >= AXIS_FROM * u), _AXIS_UNITS[-1]
     )
     steps = ticks(total / unit)
     step = steps[1] if len(steps) > 1 else 1
