@@ -63,7 +63,8 @@ def test_the_roofline_has_the_kernel_where_it_is(name: str) -> None:
     kernel, shapes, options, flops, moved = COUNTED[name]
     result = timed(kernel, *shapes, **options)
     html = "".join(part.html() for part in run_sections(result))
-    note = re.search(r"At ([\d.e+]+) FLOP per byte of HBM traffic, (\w+) sets the bf16 ceiling", html)
+    words = r"At ([\d.e+]+) FLOP per byte of HBM traffic, (\w+) sets the bf16 ceiling"
+    note = re.search(words, html)
     assert note is not None
     assert float(note[1]) == pytest.approx(flops / moved, rel=0.01)
     ridge = 78.6432e12 / 716e9
