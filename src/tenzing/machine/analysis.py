@@ -21,6 +21,7 @@ from tenzing.machine.occupancy import Tenants, tenants
 from tenzing.machine.place import Placement, place
 from tenzing.machine.schedule import Schedule, schedule
 from tenzing.machine.transfers import TransferClass, transfers_by_size
+from tenzing.machine.uncertainty import limit
 from tenzing.timeline import NONE, Timeline
 from tenzing.units import PS_PER_S, ns_to_ps
 
@@ -94,6 +95,25 @@ class Analysis:
         """Busy share of the makespan by engine."""
         total = max(self.total_ps, 1)
         return {name: busy / total for name, busy in self.busy_ps.items()}
+
+    @cached_property
+    def active(self) -> dict[str, float]:
+        """Share of the makespan with an instruction under way, dispatch to result, by engine.
+
+        This is what a device profile calls active; it counts an engine that waits inside a chain
+        of dependent instructions, which ``utilisation`` does not.
+        """
+        total = max(self.total_ps, 1)
+        shares = {DMA_TRACK: self.utilisation[DMA_TRACK]}
+        for number, track in enumerate(TRACKS):
+            mine = np.flatnonzero(self.queue == number)
+            shares[track] = covered(self.start_ps[mine], self.done_ps[mine]) / total
+        return shares
+
+    @property
+    def limit(self) -> str:
+        """What dominates the time: "tensor", "vector", "dma", or "latency" when nothing does."""
+        return limit(self.utilisation)
 
     @property
     def instructions(self) -> int:
@@ -230,6 +250,16 @@ class Analysis:
     def top_operations(self, count: int = 10) -> list[OperationTime]:
         """Operations by the time they keep their engine busy."""
         return self.lines.operations()[:count]
+
+
+def covered(start: Array, end: Array) -> int:
+    """Length of the union of intervals."""
+    if not len(start):
+        return 0
+    order = np.argsort(start, kind="stable")
+    start, reach = start[order], np.maximum.accumulate(end[order])
+    before = np.concatenate([start[:1], reach[:-1]])
+    return int(np.maximum(0, reach - np.maximum(start, before)).sum())
 
 
 def analyse(program: Program) -> Analysis:
