@@ -31,7 +31,8 @@ FLOW: Final = "critical path"
 CHUNK_EVENTS: Final = 10_000  # events formatted and written at a time
 
 # The order in which the tracks of a core are shown; others follow by first use.
-TRACK_ORDER: Final = ("Tensor", "Vector", "Scalar", "GpSimd", "Sync")
+MODEL_TRACK: Final = "Model"  # operations of a model, beside the instructions they became
+TRACK_ORDER: Final = (MODEL_TRACK, "Tensor", "Vector", "Scalar", "GpSimd", "Sync")
 
 Integers = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.int32]

@@ -195,3 +195,19 @@ def test_weights_that_are_waited_for_are_seen(tiny: str) -> None:
     assert waiting
     assert all(n.weight_bytes > 0 for n in waiting)
     assert np.all([n.engine == "DMA" for n in waiting])
+
+
+def test_operations_have_a_track_of_their_own(profiled: commands.RunResult, tmp_path: Path) -> None:
+    (kernel,) = profiled.kernels
+    assert kernel.model is not None
+    path = report.write_run_perfetto(profiled, tmp_path / "t.json")
+    events = json.loads(path.read_text())["traceEvents"]
+    threads = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    spans = [e for e in events if e["ph"] == "X" and threads[e["tid"]].startswith("Model")]
+    ran = [n for n in kernel.model.nodes if n.instructions]
+    assert len(spans) == len(ran)
+    assert {e["args"].get("line", "") for e in spans} == {n.module for n in ran}
+    for node in ran:
+        assert 0 <= node.start_ps < node.end_ps <= kernel.slowest.total_ps
+    page = report.write_run_html(profiled, tmp_path / "r.html", profiled=True).read_text()
+    assert page.index(">Model</text>") < page.index(">Tensor</text>")

@@ -29,7 +29,7 @@ from tenzing.report.picture import (
 from tenzing.report.roofline import Point, Roof, roofline_svg
 from tenzing.report.run import run_sections
 from tenzing.report.table import Table
-from tenzing.timeline import Timeline
+from tenzing.timeline import MODEL_TRACK, Timeline
 
 VOID = {"meta", "br", "img", "input", "link"}
 
@@ -243,3 +243,26 @@ def test_law_the_roofline_holds_its_point(intensity: float, tflops: float) -> No
 
 def test_the_ridge_is_where_memory_meets_arithmetic() -> None:
     assert Roof("x", 71.6, 716.0).ridge == pytest.approx(100.0)
+
+
+def test_operations_of_a_model_have_colours_and_a_legend_of_their_own() -> None:
+    timeline = Timeline()
+    for k in range(8):
+        timeline.add("Vector", f"copy{k}", k * 100, k * 100 + 90)
+    timeline.add(MODEL_TRACK, "attention", 0, 800, "layers.0")
+    svg = timeline_svg(timeline)
+    model, instructions = re.findall('<p class="legend">(.*?)</p>', svg)
+    assert "attention" in model
+    assert "attention" not in instructions
+    assert "other" not in instructions  # all eight have a colour, as without the model
+    assert next(drawn(svg).iter("text")).text is not None
+    first = rects(svg)[0]
+    assert first.find("title").text.startswith("attention at layers.0")
+
+
+def test_spans_that_overlap_carry_no_names() -> None:
+    """A name in a rectangle that another one covers would be read as the other's."""
+    timeline = Timeline()
+    for k in range(MAX_ROWS + 1):
+        timeline.add("DMA", "dma_copy", k * 10, 1000 + k)
+    assert not [t for t in drawn(timeline_svg(timeline)).iter("text") if t.get("class") == "on"]

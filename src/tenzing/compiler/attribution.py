@@ -17,6 +17,7 @@ from tenzing.errors import Loc
 from tenzing.isa.operand import Array, Space
 from tenzing.machine import DMA_TRACK, Analysis, analyse
 from tenzing.machine.critical import by_group
+from tenzing.machine.deps import DMA_READER
 
 NUMBER: Final = re.compile(r"(^|\.)\d+(?=\.|$)")  # of a layer, in a module's path
 ADDED: Final = re.compile(r"(_(\d+|bf16|f16|f32|tf32|f8\w*))+$")  # to the name of a result
@@ -30,7 +31,8 @@ class NodeTime:
 
     ``module``: the path of the module it computes, ``name``: of its result in the model's words.
     ``critical_ps`` is its share of the program's time, ``spent_on`` what for; shares of all
-    operations add up to the whole. ``weight_bytes``: parameters that it reads.
+    operations add up to the whole. ``weight_bytes``: parameters that it reads. It computes from
+    ``start_ps`` on, and its last result is there at ``end_ps``.
     """
 
     module: str
@@ -45,6 +47,8 @@ class NodeTime:
     flops: int = 0
     hbm_bytes: int = 0
     weight_bytes: int = 0
+    start_ps: int = 0
+    end_ps: int = 0
 
     @property
     def engine(self) -> str:
@@ -73,6 +77,7 @@ def attribute(graph: Graph, target: str) -> tuple[Analysis, list[NodeTime]]:
     busy = analysis.lines.busy_of(owner, len(graph.nodes))
     counts = np.bincount(owner, minlength=len(graph.nodes)).tolist()
     moved = _traffic(analysis, owner, len(graph.nodes))
+    start, end = _spans(analysis, owner, len(graph.nodes))
     parameters = set(graph.parameters)
     found = []
     for number, node in enumerate(graph.nodes):
@@ -83,6 +88,7 @@ def attribute(graph: Graph, target: str) -> tuple[Analysis, list[NodeTime]]:
             module_of(node, held), node.op.name, _name(node), str(node.outputs[0].type), node.loc,
             counts[number], sum(parts.values()), parts, busy[number],
             node.op.arithmetic(*types).matmul_flops, moved[number], sum(map(_size, held)),
+            start[number], end[number],
         ))  # fmt: skip
     return analysis, sorted(found, key=lambda one: -one.critical_ps)
 
@@ -116,6 +122,20 @@ def _name(node: Node) -> str:
 
 def _size(value: Value) -> int:
     return value.type.elements * device_dtype(value.dtype).itemsize
+
+
+def _spans(analysis: Analysis, owner: Array, count: int) -> tuple[list[int], list[int]]:
+    """When each node begins to compute, or to move if it only moves, and its last result is there.
+
+    Weights that are loaded ahead do not begin a node: they would hide what is computed meanwhile.
+    """
+    start, first = np.full((2, count), analysis.total_ps, np.int64)
+    end = np.zeros(count, np.int64)
+    np.minimum.at(start, owner, analysis.start_ps)
+    computes = analysis.queue < DMA_READER
+    np.minimum.at(first, owner[computes], analysis.start_ps[computes])
+    np.maximum.at(end, owner, analysis.done_ps)
+    return np.where(first < end, first, start).tolist(), end.tolist()
 
 
 def _traffic(analysis: Analysis, owner: Array, count: int) -> list[int]:

@@ -12,7 +12,7 @@ from tenzing.isa.operand import Space
 from tenzing.machine import Analysis
 from tenzing.report.explorer import write_explorer
 from tenzing.report.html import Part, Rows, Section, Text, write_html
-from tenzing.report.model import ModelProfile, model_json
+from tenzing.report.model import ModelProfile, add_model, model_json
 from tenzing.report.profile import (
     Profiled,
     profile_page,
@@ -331,7 +331,7 @@ def write_run_perfetto(result: RunResult, path: Path) -> Path:
     begin = 0
     for kernel in result.kernels:
         for core, analysis in enumerate(kernel.analyses):
-            timeline = analysis.timeline()
+            timeline = add_model(analysis.timeline(), kernel.model)
             timeline.title = f"{kernel.name}, core {core}"
             counters = {
                 f"{space.name} bytes per partition": analysis.occupancy(space)

@@ -10,6 +10,7 @@ from tenzing.compiler.attribution import NodeGroup, NodeTime, grouped
 from tenzing.report.html import Rows, Section
 from tenzing.report.run import loc_json
 from tenzing.report.table import Table
+from tenzing.timeline import MODEL_TRACK, Timeline
 from tenzing.units import PS_PER_S, format_time
 
 SHOWN: Final = 12  # groups of operations in a text; JSON has every operation
@@ -117,6 +118,15 @@ def model_sections(model: ModelProfile, total_ps: int) -> list[Section]:
     return [Rows(table, note) for table, note in model_tables(model, total_ps)]
 
 
+def add_model(timeline: Timeline, model: ModelProfile | None) -> Timeline:
+    """Add a track with a span for each operation, named after it, with its module as the place."""
+    nodes = [n for n in model.nodes if n.instructions] if model else []
+    for node in sorted(nodes, key=lambda n: (n.start_ps, n.end_ps)):
+        name = node.name if node.operation == "fused" else node.operation
+        timeline.add(MODEL_TRACK, name, node.start_ps, node.end_ps, node.module)
+    return timeline
+
+
 def model_json(model: ModelProfile) -> dict[str, Any]:
     """Every operation and every change, in plain types."""
     return {
@@ -133,6 +143,6 @@ def model_json(model: ModelProfile) -> dict[str, Any]:
 
 
 __all__ = [
-    "ModelProfile", "changes_table", "model_json", "model_sections", "model_tables",
+    "ModelProfile", "add_model", "changes_table", "model_json", "model_sections", "model_tables",
     "model_verdict", "operations_table",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from tenzing.timeline import Timeline
+from tenzing.timeline import MODEL_TRACK, Columns, Timeline
 from tenzing.units import PS_PER_MS, PS_PER_NS, PS_PER_S, PS_PER_US, format_time
 
 WIDTH: Final = 1080
@@ -128,8 +128,19 @@ def _between(timeline: Timeline, begin: int, end: int) -> Timeline:
 
 
 def _frequent_names(timeline: Timeline) -> dict[int, int]:
-    """Colour of each instruction name: the longest-running ones get their own."""
+    """Colour of each name: the longest-running ones get their own, apart for a model's track."""
     columns = timeline.columns()
+    model = _on_model(timeline)
+    return {**_ranked(columns.take(model)), **_ranked(columns.take(~model))}
+
+
+def _on_model(timeline: Timeline) -> Array:
+    """Which spans are a model's operations and not instructions."""
+    names = np.array([name == MODEL_TRACK for name in timeline.tracks] or [False])
+    return np.asarray(names[timeline.columns().track])
+
+
+def _ranked(columns: Columns) -> dict[int, int]:
     if not len(columns):
         return {}
     ids, place = np.unique(columns.name, return_inverse=True)
@@ -172,6 +183,7 @@ def _row(timeline: Timeline, row: Array, names: dict[int, int], box: _Box) -> It
     columns = timeline.columns().take(row)
     rects = _merge(columns.start_ps, columns.end_ps, box.total, MAX_RECTS)
     scale = PLOT_WIDTH / box.total
+    named = box.height == LANE_HEIGHT and bool((rects.start[1:] >= rects.end[:-1]).all())
     for start, end, share, count, span in zip(
         rects.start.tolist(), rects.end.tolist(), rects.share.tolist(), rects.count.tolist(),
         rects.span.tolist(), strict=True,
@@ -185,7 +197,7 @@ def _row(timeline: Timeline, row: Array, names: dict[int, int], box: _Box) -> It
         yield (f'<rect class="c{names[name]}" x="{x:.2f}" y="{y:.1f}" width="{width:.2f}" '
                f'height="{height:.1f}"><title>{title}</title></rect>')  # fmt: skip
         text = timeline.text_of(name)
-        if count == 1 and box.height == LANE_HEIGHT and width > LETTER_WIDTH * len(text) + INSET:
+        if count == 1 and named and width > LETTER_WIDTH * len(text) + INSET:
             y = box.top + box.height * 2 / 3
             yield (f'<text class="on" x="{x + INSET / 2:.1f}" y="{y:.1f}">'
                    f"{escape(text)}</text>")  # fmt: skip
@@ -203,6 +215,15 @@ def _title(
 
 
 def _legend(timeline: Timeline, names: dict[int, int]) -> str:
+    """What the colours mean; a line of its own for a model's operations."""
+    model = _on_model(timeline)
+    operations = set(timeline.columns().name[model].tolist())
+    lines = [{n: c for n, c in names.items() if (n in operations) == of_model}
+             for of_model in (True, False)]  # fmt: skip
+    return "".join(_legend_line(timeline, line) for line in lines if line)
+
+
+def _legend_line(timeline: Timeline, names: dict[int, int]) -> str:
     labels: dict[int, list[str]] = {}
     for name, colour in names.items():
         labels.setdefault(colour, []).append(timeline.text_of(name) or "unnamed")

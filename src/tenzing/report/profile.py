@@ -11,7 +11,13 @@ from tenzing.isa.operand import Array, Space
 from tenzing.machine import Advice, Link, Tenants, TransferClass
 from tenzing.machine.critical import by_line
 from tenzing.report.html import Bars, Picture, Rows, Section, Verdict
-from tenzing.report.model import ModelProfile, model_sections, model_tables, model_verdict
+from tenzing.report.model import (
+    ModelProfile,
+    add_model,
+    model_sections,
+    model_tables,
+    model_verdict,
+)
 from tenzing.report.occupancy import occupancy_note, occupancy_svg
 from tenzing.report.run import (
     SHOWN_LINES,
@@ -168,7 +174,8 @@ def profile_page(analysis: Profiled, model: ModelProfile | None = None) -> list[
     where += memory_pictures(analysis)
     sizes = sizes_table(analysis)
     where += [*efficiency_bars(analysis), *([Rows(sizes)] if sizes.rows else [])]
-    return run_sections(analysis, [Verdict(_verdict(analysis, model))], where)
+    timeline = add_model(analysis.timeline(), model)
+    return run_sections(analysis, [Verdict(_verdict(analysis, model))], where, timeline)
 
 
 def profile_parts_json(analysis: Profiled) -> dict[str, Any]:

@@ -281,14 +281,15 @@ def _fact_json(path: str, fact: Fact) -> dict[str, Any]:
 
 
 def run_sections(
-    analysis: Analysis, first: Sequence[Section] = (), then: Sequence[Section] = ()
-) -> list[Section]:
+    analysis: Analysis, first: Sequence[Section] = (), then: Sequence[Section] = (),
+    timeline: Timeline | None = None,
+) -> list[Section]:  # fmt: skip
     """The parts of a page about one program; ``first`` and ``then`` around its timeline."""
     return [
         Cards(_cards(analysis)),
         *first,
         Warnings(analysis.findings, f"Findings: {FINDINGS_MEAN}"),
-        TimelinePicture(analysis.timeline(), note=TIMELINE_NOTE),
+        TimelinePicture(timeline or analysis.timeline(), note=TIMELINE_NOTE),
         *then,
         _engine_bars(analysis),
         Beside(

@@ -111,7 +111,8 @@ def _loads(recorded: Recorded, numbers: list[int]) -> Iterator[tuple[int, tuple[
         storage, offset = row[1 + 2 * source[0]], row[2 + 2 * source[0]]
         held = program.storages[row[1 + 2 * target[0]]]
         if layout.space is Space.HBM and held.space is Space.SBUF and storage not in written:
-            yield index, (storage, offset, id(layout)), storage_bytes(held)
+            kind = id(layout), id(template.layouts[target[0]])
+            yield index, (storage, offset, *kind), storage_bytes(held)
 
 
 def _written(recorded: Recorded) -> set[int]:
