@@ -66,14 +66,16 @@ def _some_heads(
             group = range(first, first + several)
             # stage by stage, so that in-order engines work on one head while another waits
             scores = [
-                _scores(q_heads[h], k_heads[h // share], form, (at[0], at[1] + h),
+                row_scores(q_heads[h], k_heads[h // share], form, (at[0], at[1] + h),
                         (start, low, high))
                 for h in group
             ]  # fmt: skip
             lowest = nl.ndarray((count, several), dtype=nl.float32, buffer=nl.sbuf)
             sums = nl.ndarray((count, several), dtype=nl.float32, buffer=nl.sbuf)
             probs = [
-                _probabilities(s, lowest[0:count, n : n + 1], sums[0:count, n : n + 1], form.dtype)
+                row_probabilities(
+                    s, lowest[0:count, n : n + 1], sums[0:count, n : n + 1], form.dtype
+                )
                 for n, s in enumerate(scores)
             ]
             turned = [transpose_blocks(p, pmax) for p in probs]
@@ -81,7 +83,7 @@ def _some_heads(
                 _weighted_values(t, seen, h // share, width)
                 for h, t in zip(group, turned, strict=True)
             ]
-            factors = _inverse(lowest, sums, form)
+            factors = inverse_sums(lowest, sums, form)
             for n, (h, columns) in enumerate(zip(group, parts, strict=True)):
                 for column, part in columns:
                     place = h * width + column
@@ -93,7 +95,7 @@ def _some_heads(
         nisa.dma_copy(dst=target, src=done.reshape((count, heads, width)))
 
 
-def _scores(
+def row_scores(
     q_head: list[NkiTensor], k_head: list[NkiTensor], form: Form, head: tuple[int, int],
     where: tuple[int, int, int],
 ) -> NkiTensor:  # fmt: skip
@@ -131,7 +133,7 @@ def _finish_scores(dst: NkiTensor, product: NkiTensor, mask: NkiTensor | None, f
         )
 
 
-def _probabilities(
+def row_probabilities(
     scores: NkiTensor, lowest: NkiTensor, row_sum: NkiTensor, dtype: Any
 ) -> NkiTensor:
     """Unnormalised ``exp(scores - max)``; fills minus the maximum and the row sum [queries, 1]."""
@@ -144,7 +146,7 @@ def _probabilities(
     return probs
 
 
-def _inverse(lowest: NkiTensor, sums: NkiTensor, form: Form) -> NkiTensor:
+def inverse_sums(lowest: NkiTensor, sums: NkiTensor, form: Form) -> NkiTensor:
     """One over the row sums [queries, heads], and zero where a query sees no key."""
     inverse = nl.ndarray(sums.shape, dtype=nl.float32, buffer=nl.sbuf)
     if form.masks is None:

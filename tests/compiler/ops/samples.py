@@ -205,6 +205,8 @@ def _products() -> list[Sample]:
         (ops.Attention(0.3, 4, 4, causal=True, window=2, soft_cap=2.0), (q, q + 1, q * 2)),
         (ops.Attention(0.3, 4, 2, window=3, offset=2), (q, k, k + 1)),
         (ops.Attention(0.3, 4, 2, causal=True, offset=3), (q, k, k + 1)),
+        (ops.AttentionBackward(0.3, 4, 2), (q, k, k + 1, q - 1, mask)),
+        (ops.AttentionBackward(0.3, 4, 4, causal=True), (q, q + 1, q * 2, q - 1)),
     ]
 
 

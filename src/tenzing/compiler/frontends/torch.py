@@ -12,6 +12,7 @@ import numpy as np
 
 from tenzing.compiler.frontends.aten import Translator
 from tenzing.compiler.frontends.interface import Imported, check_integers
+from tenzing.compiler.frontends.torch_attention import NAMESPACE
 from tenzing.compiler.frontends.torch_control import CONTROL
 from tenzing.compiler.frontends.torch_export import export, quiet
 from tenzing.compiler.frontends.torch_interface import Fixed, TorchInterface, runnable
@@ -151,7 +152,7 @@ class GraphReader:
             )
         if schema.startswith(KERNEL_NAMESPACE):
             return kernel_call(self.builder, schema, arguments, named)
-        if not schema.startswith(("aten.", "prims.")):
+        if not schema.startswith(("aten.", "prims.", f"{NAMESPACE}.")):
             raise translator.unsupported(f"PyTorch operation {schema} has no rule")
         output = translator.call(schema.removeprefix("aten."), arguments, named)
         self._check(node, output)

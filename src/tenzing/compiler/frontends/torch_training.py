@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from tenzing.compiler.frontends.aten.random import draws
 from tenzing.compiler.frontends.torch import GraphReader, math_attention
+from tenzing.compiler.frontends.torch_attention import functionalized, keep_attention
 from tenzing.compiler.frontends.torch_export import quiet, static_experts, trace_error, traced
 from tenzing.compiler.frontends.torch_values import (
     require_torch,
@@ -170,7 +171,7 @@ def _trace(torch: Any, module: Any, step: _Step, flat: Sequence[Any]) -> Any:
     try:
         function = torch.func.functionalize(step, remove="mutations_and_views")
         # with Python's dispatcher a batch norm says which buffers it writes
-        with enable_python_dispatcher():
+        with enable_python_dispatcher(), functionalized(torch):
             return make_fx(function, core_aten_decompositions(), tracing_mode="fake")(*flat)
     except TenzingError:
         raise
@@ -187,6 +188,7 @@ class _Step:
     ) -> None:  # fmt: skip
         self.torch, self.loss, self.rule = torch, loss, rule
         self.program = traced(torch, module, inputs, keywords).module()
+        keep_attention(torch, self.program)
         leaves, self.tree = torch.utils._pytree.tree_flatten((tuple(inputs), dict(keywords)))
         self.tensors = [k for k, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
         self.leaves = leaves

@@ -11,7 +11,7 @@ from tenzing.compiler.graph import Node
 from tenzing.compiler.lowering.registry import as_rows, copied, device_dtype, lowers, unsupported
 from tenzing.compiler.ops import DotGeneral, GatedLinear, Linear
 from tenzing.errors import KernelError
-from tenzing.kernels import attention, gated_linear, linear, rotary
+from tenzing.kernels import attention, attention_backward, gated_linear, linear, rotary
 from tenzing.kernels.matmul import batched_matmul
 from tenzing.nki import NkiTensor
 from tenzing.nki import language as nl
@@ -66,6 +66,18 @@ def _attention(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
         not a["packed"],
     )  # fmt: skip
     return [result]
+
+
+@lowers("attention_backward")
+def _attention_backward(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
+    q, k, v, grad, *mask = inputs
+    a = node.attrs
+    rows = [x.permute((0, 2, 1, 3)) for x in (q, k, v, grad)]
+    found = attention_backward(
+        *rows, mask[0] if mask else None, a["scale"], q.dtype, device_dtype(node.outputs[0].dtype),
+        a["causal"],
+    )  # fmt: skip
+    return list(found)
 
 
 @lowers("rotary")

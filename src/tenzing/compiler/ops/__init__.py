@@ -3,6 +3,7 @@
 from tenzing.compiler.graph import OPS, Op
 from tenzing.compiler.ops.activation import Activation, Erf, Gelu, Relu, Silu, Softplus, splat_like
 from tenzing.compiler.ops.attention import Attention, AttentionShape
+from tenzing.compiler.ops.attention_backward import AttentionBackward
 from tenzing.compiler.ops.bits import (
     BitcastConvert,
     ShiftLeft,
@@ -112,6 +113,7 @@ __all__ = [
     "ArgMax",
     "Atan2",
     "Attention",
+    "AttentionBackward",
     "AttentionShape",
     "AxisIndex",
     "BitcastConvert",

@@ -149,7 +149,7 @@ class Attention(Op, name="attention"):
         if self.soft_cap:
             cap = F32.type(self.soft_cap)
             scores = np.tanh(scores / cap) * cap
-        scores = self._masked(scores, inputs[3] if len(inputs) > _RANK - 1 else None)
+        scores = self.masked(scores, inputs[3] if len(inputs) > _RANK - 1 else None)
         weights = narrow(np.nan_to_num(softmax_rows(scores), nan=0.0), v.dtype)
         out = np.matmul(accumulate(weights), accumulate(v))
         if self.packed:
@@ -161,7 +161,8 @@ class Attention(Op, name="attention"):
             return array
         return array.reshape(*array.shape[:2], heads, -1).swapaxes(1, 2)
 
-    def _masked(self, scores: Array, mask: Array | None) -> Array:
+    def masked(self, scores: Array, mask: Array | None) -> Array:
+        """Scores with minus infinity where a key is not seen."""
         if mask is not None and mask.dtype == BOOL:
             scores = np.where(mask, scores, -np.inf)
         elif mask is not None:

@@ -25,6 +25,7 @@ from tenzing.compiler.graph import (
 from tenzing.compiler.ops import (
     Abs,
     Attention,
+    AttentionBackward,
     BroadcastInDim,
     Clamp,
     Constant,
@@ -51,7 +52,10 @@ SMALLEST_SCALE: Final = float(np.finfo(np.float32).tiny)  # of a column that is 
 AUTOCAST_DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
     "bf16": BF16, "fp16": np.dtype(np.float16), "tf32": TF32, "fp8_e4m3": FP8,
 }  # fmt: skip
-MULTIPLYING: Final = (DotGeneral, Linear, ExpertLinear, Attention, Convolution)
+MULTIPLYING: Final = (
+    DotGeneral, Linear, ExpertLinear, Attention, AttentionBackward, Convolution,
+)  # fmt: skip
+OPERANDS: Final = {Attention: 3, AttentionBackward: 4}  # that are multiplied; others have two
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,11 @@ class _Cast:
     def products(
         self, builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
     ) -> tuple[Value, ...] | None:
-        """A rule: the two or three multiplied inputs are cast, sums stay float32."""
+        """A rule: the multiplied inputs are cast, sums stay float32."""
         op = node.op
         if not isinstance(op, MULTIPLYING) or inputs[0].dtype != F32:
             return None
-        operands = 3 if isinstance(op, Attention) else 2
+        operands = OPERANDS.get(type(op), 2)
         cast = [self._cast(builder, value) for value in inputs[:operands]]
         return builder.emit(replace(op, out_dtype=F32), *cast, *inputs[operands:])
 
