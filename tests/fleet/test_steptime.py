@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from tenzing import facts
 from tenzing.errors import CapacityError
 from tenzing.fleet import Layout, decode_step, encoder_batch, prefill, training_step
+from tenzing.fleet.simulated import Copies, _exchanged_ps
+from tenzing.fleet.simulated import training_step as simulated_training
 
 ONE_CHIP = Layout("trn2", tp=4)
 
@@ -75,6 +80,51 @@ def test_models_without_a_builder_say_why() -> None:
     step = decode_step("OLMo-2-1124-7B", ONE_CHIP, simulate=True)
     assert step.simulated_s is None
     assert "no builder" in step.why
+
+
+def test_a_chip_without_nki_says_so() -> None:
+    step = encoder_batch("bert-base-uncased", Layout("inf1"), simulate=True)
+    assert step.simulated_s is None
+    assert "inf1" in step.why
+
+
+def test_what_a_training_step_exchanges_grows_with_its_copies() -> None:
+    chip = facts.chip("trn1")
+    cut = Copies(8, 1, 1, 1, 1, 512, 4)
+
+    def exchanged(replicas: int, devices: int) -> int:
+        return _exchanged_ps("llama-2-7b", chip, replace(cut, replicas=replicas, devices=devices))
+
+    assert exchanged(1, 4) == 0
+    assert 0 < exchanged(2, 8) < exchanged(4, 16) < exchanged(16, 64)
+
+
+def test_stages_have_equal_layers() -> None:
+    seconds, why = simulated_training("llama-2-7b", "trn1", Copies(8, 5, 1, 1, 1, 512, 20))
+    assert seconds is None
+    assert "32 layers in 5 stages" in why
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chip", ["inf2", "trn2"])
+def test_an_encoder_batch_is_simulated(chip: str) -> None:
+    step = encoder_batch("bert-base-uncased", Layout(chip), batch=8, simulate=True)
+    assert step.simulated_s is not None
+    assert 0.2 < step.simulated_s / step.calibrated.value < 2
+
+
+@pytest.mark.slow
+def test_a_training_step_is_simulated() -> None:
+    again, kept = (
+        training_step("llama-3.2-1b", Layout("trn1", tp=8), global_batch=8, tokens=512, devices=4,
+                      recompute=recompute, simulate=True)
+        for recompute in (True, False)
+    )  # fmt: skip
+    assert kept.simulated_s is not None
+    assert again.simulated_s is not None
+    assert 1.1 < again.simulated_s / kept.simulated_s < 4 / 3
+    assert 0.2 < again.simulated_s / again.calibrated.value < 3
+    assert "backward" in again.why
 
 
 @pytest.mark.slow

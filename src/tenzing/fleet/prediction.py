@@ -14,7 +14,7 @@ from tenzing.fleet.steptime import simulated_ms
 
 Progress = Callable[[str], None]
 EXTRA = ("predict_basis", "predict_assumed", "predict_reason")
-SIMULATED = ("prefill", "decode")
+SIMULATED = ("prefill", "decode", "encoder", "training")
 EVERY = 500  # rows between two lines of progress
 
 

@@ -2,7 +2,7 @@
 
 Two answers, never mixed: ``calibrated`` is what published software reaches on such a
 configuration, with an interval; ``simulated`` is our own program on the simulated cores,
-collectives included. This is the only door from the fleet to the compiler.
+collectives included (see ``simulated``).
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tenzing import facts
-from tenzing.compiler.models import decoder_times
 from tenzing.errors import CapacityError, TenzingError, UsageError
+from tenzing.fleet import simulated
 from tenzing.fleet.estimate import Estimate, Prediction, calibration
 from tenzing.fleet.estimators import llm, training, vision
 from tenzing.fleet.estimators.device import BF16_BYTES, BYTES, device_of
 from tenzing.fleet.estimators.serving import Serving, serving_of
 from tenzing.fleet.rows import CONFIGURATION, Row
 from tenzing.fleet.workload import Shape, shape_of
-from tenzing.units import PS_PER_S
 
 Progress = Callable[[str], None]
 MS: Final = 1e3
@@ -106,7 +105,9 @@ def decode_step(
     found = _step("decode", llm.decode(s), _checked(fit, model))
     if not simulate:
         return found
-    return _simulated(found, model, layout, batch, progress, length=context)
+    ours = simulated.decoder_step(model, layout.accelerator, layout.tp, batch, progress,
+                                  length=context)  # fmt: skip
+    return _beside(found, ours)
 
 
 def prefill(
@@ -119,10 +120,14 @@ def prefill(
     found = _step("prefill", llm.prefill(s, batch), _checked(fit, model))
     if not simulate:
         return found
-    return _simulated(found, model, layout, batch, progress, bucket=tokens)
+    ours = simulated.decoder_step(model, layout.accelerator, layout.tp, batch, progress,
+                                  bucket=tokens)  # fmt: skip
+    return _beside(found, ours)
 
 
-def encoder_batch(model: str, layout: Layout, *, batch: int = 1, tokens: int = 128) -> StepTime:
+def encoder_batch(
+    model: str, layout: Layout, *, batch: int = 1, tokens: int = 128, simulate: bool = False
+) -> StepTime:
     """A batch through an encoder on one core of ``layout`` (tensor-parallel ranks above one)."""
     cells = layout.cells() | {
         "model": model, "category": "encoder", "batch": str(batch), "seq_len": str(tokens),
@@ -135,12 +140,16 @@ def encoder_batch(model: str, layout: Layout, *, batch: int = 1, tokens: int = 1
     rank_bytes = _rank_bytes(layout)
     live = batch * tokens * shape.hidden * facts.software("memory.activation_copies") * BF16_BYTES
     fit = Fit(shape.params * BF16_BYTES / layout.tp, 0.0, live, 0.0, rank_bytes)
-    return _step("encoder", replace(next(wanted), scale=1.0), _checked(fit, model))
+    found = _step("encoder", replace(next(wanted), scale=1.0), _checked(fit, model))
+    if not simulate:
+        return found
+    ours = simulated.encoder_step(model, layout.accelerator, layout.tp, batch, tokens)
+    return _beside(found, ours)
 
 
 def training_step(
     model: str, layout: Layout, *, global_batch: int, tokens: int, devices: int,
-    microbatch: int = 1, zero1: bool = True, recompute: bool = True,
+    microbatch: int = 1, zero1: bool = True, recompute: bool = True, simulate: bool = False,
 ) -> StepTime:  # fmt: skip
     """One optimizer step of ``global_batch`` sequences on ``devices`` chips.
 
@@ -177,7 +186,13 @@ def training_step(
         parts = {k: v * RECOMPUTE_COST if k in ("compute", "bubble") else v
                  for k, v in estimate.parts.items()}  # fmt: skip
         estimate = replace(estimate, parts=parts)
-    return _step("training", estimate, _checked(fit, model))
+    found = _step("training", estimate, _checked(fit, model))
+    if not simulate:
+        return found
+    cut = simulated.Copies(layout.tp, layout.pp, int(copies),
+                           max(round(global_batch / (copies * microbatch)), 1), microbatch,
+                           tokens, devices, recompute, zero1)  # fmt: skip
+    return _beside(found, simulated.training_step(model, layout.accelerator, cut))
 
 
 def serving_fit(shape: Shape, layout: Layout, batch: int, context: int) -> Fit:
@@ -233,60 +248,53 @@ def _step(phase: str, estimate: Estimate, fit: Fit) -> StepTime:
     return StepTime(phase, made, fit, using.parts(estimate))
 
 
-def _simulated(
-    found: StepTime, model: str, layout: Layout, batch: int, progress: Progress, *,
-    bucket: int = 0, length: int = 0,
-) -> StepTime:  # fmt: skip
-    """The same step compiled for the chip's cores, where a builder knows the model."""
-    seconds, why = _compiled(model, layout, batch, progress, bucket=bucket, length=length)
-    return replace(found, simulated_s=seconds, why=why)
-
-
-def _compiled(
-    model: str, layout: Layout, batch: int, progress: Progress, *, bucket: int = 0, length: int = 0
-) -> tuple[float | None, str]:
-    """Seconds of the compiled step, or why there is none."""
-    try:
-        chip = facts.chip(layout.accelerator)
-        # a logical core is two physical ones, which our program uses as two ranks
-        width = chip.integer("chip.logical_core_cores")
-        ranks = layout.tp * width
-        times = decoder_times(
-            _builder_name(model), batch=batch, buckets=(bucket,) if bucket else (),
-            lengths=(length,) if length else (), target=chip.name,
-            mesh={"tp": ranks} if ranks > 1 else None, progress=progress,
-        )  # fmt: skip
-    except TenzingError as error:
-        return None, str(error).splitlines()[0]
-    time = times.prefill[bucket] if bucket else times.decode[length]
-    return (time.total_ps + time.launch_ps) / PS_PER_S, ""
-
-
-def _builder_name(model: str) -> str:
-    known = shape_of(model).fact
-    if not known:
-        raise UsageError(f"no builder knows {model!r}", allowed=", ".join(facts.models()),
-                         next_step="give one of these names, or a config.json")  # fmt: skip
-    return known
+def _beside(found: StepTime, simulated: tuple[float | None, str]) -> StepTime:
+    """The calibrated answer with that of our own program."""
+    return replace(found, simulated_s=simulated[0], why=simulated[1])
 
 
 def simulated_ms(row: Row, progress: Progress = lambda _: None) -> dict[str, float]:
-    """Our own program's prefill and decode step, in ms, for a serving row; empty where none can.
+    """Our own program's steps in ms by phase, for a row; empty where none can be compiled.
 
-    Only rows on AWS silicon that runs NKI, of a model whose builder is known.
+    Prefill and decode of a serving row, a batch of an encoder's, a step of a training row; only on
+    AWS silicon that runs NKI, of a model whose builder is known.
     """
-    if row.kind != "inference_llm" or device_of(row).name not in facts.chips():
+    by_kind = {"inference_llm": _served_s, "inference_encoder_vision": _encoded_s,
+               "training": _trained_s}  # fmt: skip
+    if row.kind not in by_kind:
         return {}
+    try:
+        name = device_of(row).name
+        known = by_kind[row.kind](row, name, progress) if name in facts.chips() else {}
+    except TenzingError:
+        return {}
+    return {phase: MS * seconds for phase, seconds in known.items() if seconds is not None}
+
+
+def _served_s(row: Row, chip: str, progress: Progress) -> dict[str, float | None]:
     s = serving_of(row)
-    layout = Layout(device_of(row).name, s.cores.ranks, s.replicas, 1, s.weights)
-    sizes = {"length": int(s.context)}, {"bucket": int(s.bucket)}
-    found = {}
-    for name, size in zip(("decode", "prefill"), sizes, strict=True):
-        batch = s.slots if name == "decode" else 1
-        time, _ = _compiled(row.text("model"), layout, batch, progress, **size)
-        if time is not None:
-            found[name] = MS * time
-    return found
+    ranks, name = s.cores.ranks, row.text("model")
+    step, _ = simulated.decoder_step(name, chip, ranks, s.slots, progress, length=int(s.context))
+    fill, _ = simulated.decoder_step(name, chip, ranks, 1, progress, bucket=int(s.bucket))
+    return {"decode": step, "prefill": fill}
+
+
+def _encoded_s(row: Row, chip: str, progress: Progress) -> dict[str, float | None]:
+    if row.text("category") not in vision.TEXT:
+        return {}
+    batch, tp = max(int(row.number("batch", 1)), 1), max(int(row.number("tp", 1)), 1)
+    tokens = int(row.number("seq_len") or facts.software("vision.default_tokens"))
+    return {"encoder": simulated.encoder_step(row.text("model"), chip, tp, batch, tokens)[0]}
+
+
+def _trained_s(row: Row, chip: str, progress: Progress) -> dict[str, float | None]:
+    job = training.job_of(row)
+    copies = max(job.ranks / (job.tp * job.pp), 1.0)
+    cut = simulated.Copies(
+        int(job.tp), int(job.pp), int(copies), max(round(job.batch / (copies * job.micro)), 1),
+        int(job.micro), int(job.length), int(job.devices),
+    )  # fmt: skip
+    return {"training": simulated.training_step(row.text("model"), chip, cut)[0]}
 
 
 __all__ = ["Fit", "Layout", "StepTime", "decode_step", "encoder_batch", "prefill", "serving_fit",
