@@ -341,6 +341,7 @@ SOFTWARE_KEYS: Final[Mapping[str, Key]] = _table(
     _number("serving.hop_s", "s", "one small collective of a decode step, per doubling of ranks"),
     _number("serving.step_s", "s", "host and launch of a step"),
     _number("serving.host_s", "s", "a server's host work for one request at each step"),
+    _number("serving.host_rival_s", "s", "the same of engines on GPUs, TPUs and CPUs"),
     _number(
         "serving.scan_s", "s", "one token of a recurrence in a layer, where it runs token by token"
     ),

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tenzing import facts
 from tenzing.errors import TenzingError, UsageError
-from tenzing.facts import Accelerator, Instance, Price
+from tenzing.facts import Accelerator, Price
 from tenzing.fleet.comparison.choice import MILLION, per_unit
 from tenzing.units import SECONDS_PER_HOUR
 
@@ -128,11 +128,14 @@ def _instances(name: str) -> tuple[list[str], str]:
 def _offer(target: str, name: str, count: int, term: str, region: str | None) -> Offer:
     instance = facts.instance(name)
     price = _price(name, term, region)
-    watts, assumed = _watts(instance)
+    drawn = facts.power(instance)
     return Offer(
         target, name, instance.accelerator, instance.chips, count,
         price.usd_per_hour if price else None, price.term if price else "",
-        str(price.date) if price else "", *watts, assumed=assumed,
+        str(price.date) if price else "",
+        (drawn.idle.low.amount, drawn.idle.high.amount) if drawn else None,
+        (drawn.peak.low.amount, drawn.peak.high.amount) if drawn else None,
+        tuple(f"{name}: {what}" for what in drawn.assumed) if drawn else (),
     )  # fmt: skip
 
 
@@ -140,18 +143,6 @@ def _price(name: str, term: str, region: str | None) -> Price | None:
     if term:
         return facts.price(name, term, region)
     return facts.best_price(name, region)
-
-
-def _watts(
-    instance: Instance,
-) -> tuple[tuple[tuple[float, float] | None, tuple[float, float] | None], tuple[str, ...]]:
-    """Bounds of what it draws at idle and under load, and what of that was not published."""
-    power = facts.power(instance)
-    if power is None:
-        return (None, None), ()
-    idle, peak = power.idle, power.peak
-    bounds = (idle.low.amount, idle.high.amount), (peak.low.amount, peak.high.amount)
-    return bounds, power.assumed
 
 
 __all__ = ["Offer", "offers"]

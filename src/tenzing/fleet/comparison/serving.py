@@ -16,7 +16,7 @@ from tenzing.fleet.estimate import Prediction
 from tenzing.fleet.estimators.device import BYTES
 from tenzing.fleet.prediction import predict_row
 from tenzing.fleet.rows import CONFIGURATION, Row
-from tenzing.fleet.steptime import Layout, serving_fit
+from tenzing.fleet.steptime import Layout, decode_step, prefill, serving_fit
 from tenzing.fleet.workload import MULTIPLY_ADD, Shape, shape_of
 
 KIND: Final = "inference_llm"
@@ -133,16 +133,26 @@ def _evaluated(q: Question) -> Choice:
     first, between = (_staged(q, shape, found.get(m)) for m in ("ttft_ms_mean", "tpot_ms_mean"))
     assumed = {name for p in found.values() for name in p.assumed}
     assumed |= {HOP_ASSUMED} if q.pp > 1 and q.offer.device.family != "neuron" else set()
-    made = with_figures(q, first, between, found.get("output_tok_s"))
+    made = with_figures(q, first, between, found.get("output_tok_s"), _work(q))
     return replace(made, basis=answer.basis, assumed=tuple(sorted(assumed)))
 
 
+@dataclass(frozen=True)
+class Work:
+    """What the server spends: the prefill of one request and a decode step, nobody waiting."""
+
+    fill_ms: float
+    step_ms: float
+
+
 def with_figures(
-    q: Question, first: Prediction | None, between: Prediction | None, tokens_s: Prediction | None
-) -> Choice:
+    q: Question, first: Prediction | None, between: Prediction | None,
+    tokens_s: Prediction | None, work: Work,
+) -> Choice:  # fmt: skip
     """A choice from its times to the first and the next token (ms) and its output tokens a second.
 
-    Money, energy and shares follow from these and the offer; limits are judged.
+    ``work`` says how prompts and answers share the bill. Money, energy and shares follow from these
+    and the offer; limits are judged.
     """
     shape = shape_of(q.model)
     fit = serving_fit(shape, q.layout, q.batch, q.task.window)
@@ -153,10 +163,19 @@ def with_figures(
         **rates, **bounds("ttft_ms", first), **bounds("tpot_ms", between),
         "requests_s": requests, "mfu": mfu, "mbu": mbu,
         "memory_share": fit.needed / fit.available,
-        **_split(q, q.offer.money(rates), first, between),
+        **_split(q, q.offer.money(rates), work),
         **q.offer.energy(rates, max(mfu, mbu)),
     }  # fmt: skip
     return _judged(replace(_blank(q), **figures), q.task)
+
+
+def _work(q: Question) -> Work:
+    task, layout = q.task, q.layout
+    new = max(round(task.prompt_tokens * (1 - task.prefix_hit)), 1)
+    context = task.prompt_tokens + task.output_tokens // 2
+    fill = prefill(q.model, layout, batch=1, tokens=new)
+    step = decode_step(q.model, layout, batch=q.batch, context=context)
+    return Work(fill.calibrated.value * MS_PER_S, step.calibrated.value * MS_PER_S)
 
 
 def _blank(q: Question) -> Choice:
@@ -217,20 +236,18 @@ def _shares(
     return mfu, read / step_s / held
 
 
-def _split(
-    q: Question, money: dict[str, Any], first: Prediction | None, between: Prediction | None
-) -> dict[str, Any]:
+def _split(q: Question, money: dict[str, Any], work: Work) -> dict[str, Any]:
     """The bill shared between input and output tokens as the time of prefill and decoding is."""
     whole = money.get("usd_per_million")
-    if whole is None or first is None or between is None:
+    decoded = q.task.output_tokens * work.step_ms / q.task.accepted / q.batch
+    if whole is None or not work.fill_ms + decoded:
         return money
-    slot_ms = first.value + q.task.output_tokens * between.value
-    prefill = min(q.batch * first.value / slot_ms, 1.0) if slot_ms else 0.0
+    share = work.fill_ms / (work.fill_ms + decoded)
     per_request = whole * q.task.output_tokens
     return money | {
-        "usd_per_million_input": per_request * prefill / q.task.prompt_tokens,
-        "usd_per_million_output": whole * (1 - prefill),
+        "usd_per_million_input": per_request * share / q.task.prompt_tokens,
+        "usd_per_million_output": whole * (1 - share),
     }
 
 
-__all__ = ["Question", "evaluate", "questions", "with_figures"]
+__all__ = ["Question", "Work", "evaluate", "questions", "with_figures"]

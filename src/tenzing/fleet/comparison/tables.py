@@ -19,7 +19,7 @@ from typing import Any, Final
 from tenzing import facts
 from tenzing.errors import UsageError
 from tenzing.fleet.comparison.choice import Choice
-from tenzing.fleet.comparison.serving import Question, with_figures
+from tenzing.fleet.comparison.serving import Question, Work, with_figures
 from tenzing.fleet.estimate import Prediction
 
 PACKAGE: Final = "aiconfigurator"
@@ -71,7 +71,8 @@ def evaluate(tabled: Tabled) -> Choice:
     rate = q.batch * q.groups * MS_PER_S / between_ms
     made = with_figures(q, _certain("ttft_ms_mean", first_ms, basis),
                         _certain("tpot_ms_mean", between_ms, basis),
-                        _certain("output_tok_s", rate, basis))  # fmt: skip
+                        _certain("output_tok_s", rate, basis),
+                        Work(first_ms, float(step.tpot)))  # fmt: skip
     return replace(made, basis=basis, assumed=(f"{basis} states no interval",))
 
 

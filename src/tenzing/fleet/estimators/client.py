@@ -36,6 +36,7 @@ def first_token(s: Serving, fill: float, step: float) -> dict[str, float]:
 def between_tokens(s: Serving, fill: float, step: float) -> dict[str, float]:
     """Parts of the time between tokens: a step, other clients' prompts, the host."""
     sampled = "_sampling" if "tgi" in s.row.text("framework").lower() else ""
+    host_s = software(f"serving.host{s.side}_s")
     if s.load == "open":
         busy = min(s.rate * fill, MOST_PREFILLING)
         crowded = (s.slots - 1) * fill / max(s.output, 1.0)  # every slot full
@@ -45,7 +46,7 @@ def between_tokens(s: Serving, fill: float, step: float) -> dict[str, float]:
         active = s.active
         others = max(active - 1, 0.0) * fill / max(s.output, 1.0)
     return {"decode": step / s.accepted, "prompts": others / s.accepted,
-            f"host{sampled}": active * software("serving.host_s") / s.accepted}  # fmt: skip
+            f"host{sampled}{s.side}": active * host_s / s.accepted}  # fmt: skip
 
 
 def served(s: Serving, step_estimate: Estimate, fill_estimate: Estimate, solve: Solve
