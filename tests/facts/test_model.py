@@ -16,7 +16,7 @@ def test_every_model_has_kind_and_source(name: str) -> None:
     assert entry["kind"] in KINDS
     assert entry["source"] in facts.sources()
     assert facts.model(entry["where"])["model_type"] == facts.model(name)["model_type"]
-    assert not {"where", "kind", "source", "aliases"} & set(facts.model(name))
+    assert not {"where", "kind", "source", "aliases", "params_m"} & set(facts.model(name))
 
 
 @pytest.mark.parametrize(("alias", "name"), [
@@ -33,7 +33,8 @@ def test_names_of_repositories(alias: str, name: str) -> None:
 @pytest.mark.parametrize(("text", "message"), [
     ("[a]", "no source"), ('[a]\nwhere = "x/y"', "kind"),
     ('[a]\nwhere = "x/y"\nkind = "heard"', "kind"),
-    ('[a]\nwhere = "x/y"\nkind = "assumed"\nsource = "nowhere"', "unknown source"),
+    ('[a]\nwhere = "x/y"\nkind = "assumed"\nsource = "nowhere"', "needs params_m"),
+    ('[a]\nwhere = "x/y"\nkind = "assumed"\nparams_m = 1\nsource = "nowhere"', "unknown source"),
 ])  # fmt: skip
 def test_entries_without_origin_are_refused(text: str, message: str) -> None:
     with pytest.raises(FactsError, match=message):

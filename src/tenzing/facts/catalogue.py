@@ -21,7 +21,7 @@ REQUIRED: Final[Mapping[str, type | tuple[type, ...]]] = {
 OPTIONAL: Final = frozenset({
     "layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab", "experts", "top_k",
     "active_b", "tokens", "gmacs", "resolution", "steps", "passes", "decode_gmacs", "towers",
-    "decoder_layers", "shared_layers", "spatial", "temporal", "window", "windowed",
+    "decoder_layers", "shared_layers", "spatial", "temporal", "window", "windowed", "gated", "tied",
 })  # fmt: skip
 ORDER: Final = ("experts.toml", "named_decoders.toml", "vision.toml", "transformers.toml")
 

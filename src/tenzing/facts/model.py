@@ -13,7 +13,8 @@ from tenzing.facts.fact import KINDS
 from tenzing.facts.loader import sources
 
 FILES: Final = ("decoders.toml", "encoders.toml")
-ABOUT: Final = ("where", "kind", "source", "aliases")  # of an entry; the rest is the configuration
+# of an entry; the rest is the configuration
+ABOUT: Final = ("where", "kind", "source", "params_m", "aliases")
 Entry = dict[str, Any]
 
 
@@ -34,6 +35,9 @@ def read_models(text: str) -> dict[str, Entry]:
             raise FactsError(f"model {name} has no source", next_step="name it under `where`")
         if entry.get("kind") not in KINDS:
             raise FactsError(f"model {name}: kind", got=entry.get("kind"), allowed=", ".join(KINDS))
+        if not isinstance(entry.get("params_m"), int | float):
+            raise FactsError(f"model {name} needs params_m", got=entry.get("params_m"),
+                             next_step="give its published parameters in millions")  # fmt: skip
         if entry.get("source") not in sources():
             raise FactsError(f"model {name}: unknown source", got=entry.get("source"),
                              next_step="add it to sources.toml")  # fmt: skip

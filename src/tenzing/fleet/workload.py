@@ -15,6 +15,7 @@ from typing import Any, Final
 from tenzing import facts
 from tenzing.errors import UsageError
 from tenzing.facts.catalogue import Entry, find_shape
+from tenzing.fleet.configuration import FAMILIES, NEEDED, sizes_of, spelled
 
 GIGA: Final = 10**9
 MEGA: Final = 10**6
@@ -30,19 +31,6 @@ _MULTI_HEAD: Final = re.compile(
     r"opt-|gpt-?[2j]|gpt-neo|pythia|bloom|llama-?2-(7|13)b|phi-?[123]|mpt|codegen|baichuan|t5|"
     r"persimmon|stablelm|olmo-?(1|2|7)|idefics|llava|ctrl|biogpt|git-|xglm|qwen1?-?(1\.5)?-|yue"
 )
-_ENCODERS: Final = ("bert", "roberta", "xlm-roberta", "electra", "camembert", "mpnet")
-# Weight matrices of a feed-forward layer by model_type: three where it is gated. Other types are
-# counted from the catalogue or from the stated size.
-_MATRICES: Final = {
-    **dict.fromkeys(("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma",
-                     "gemma2", "gemma3", "gemma3_text", "phi3", "gpt_oss", "olmo2"), 3),
-    **dict.fromkeys(("opt", "gpt_neox"), 2),
-    **dict.fromkeys(_ENCODERS, 2),
-}  # fmt: skip
-# Windowed layers where a config does not list them, as the families' published code alternates.
-_WINDOWED: Final = {"gemma2": 1 / 2, "gpt_oss": 1 / 2,
-                    "gemma3": 5 / 6, "gemma3_text": 5 / 6}  # fmt: skip
-_NEEDED: Final = {"num_hidden_layers", "hidden_size", "num_attention_heads"}
 _STATE_SPACE: Final = re.compile(
     r"mamba|falcon-?h1|jamba|zamba|lfm|bamba|rwkv|recurrent|hyena|evo-?2|nemotron-h|granite-4|"
     r"qwen3-?next|kimi-linear"
@@ -131,10 +119,13 @@ def shape_of(name: str, params_b: float = 0.0, arch: str = "") -> Shape:
     if name.strip().lower().endswith(".json"):
         return _from_file(name)
     known, entry = _configured(name), find_shape(name)
-    if known is not None and (entry is None or known.kind != "encoder"):
+    if known is not None and (entry is None or known.kind in ("decoder", "moe")):
         return known
-    if entry is not None:  # of encoders it knows the usual length as well
-        return replace(_from_entry(entry, name, params_b), fact=known.fact if known else "")
+    if entry is not None:  # of other models it knows the usual length as well
+        shape = _from_entry(entry, name, params_b)
+        if known is None:
+            return shape
+        return replace(shape, fact=known.fact, params=known.params, active=known.active)
     return _assumed(name, params_b, arch)
 
 
@@ -146,9 +137,9 @@ def _configured(name: str) -> Shape | None:
     if found is None:
         return None
     config = facts.model(found)
-    if str(config.get("model_type")) not in _MATRICES or not set(config) >= _NEEDED:
+    if str(config.get("model_type")) not in FAMILIES or not set(spelled(config)) >= NEEDED:
         return None
-    where = str(config.get("where", found))
+    where = str(facts.model_entry(found)["where"])
     return replace(shape_of_config(config, name), source=where, fact=found)
 
 
@@ -166,7 +157,7 @@ def _from_file(name: str) -> Shape:
         raise UsageError(f"{file} is not a configuration", got=type(config).__name__)
     inner = config.get("text_config")
     config = {**config, **inner} if isinstance(inner, dict) else config
-    missing = sorted(_NEEDED - set(config))
+    missing = sorted(NEEDED - set(spelled(config)))
     if missing:
         raise UsageError(f"{file} lacks {', '.join(missing)}", next_step="give a whole config.json")
     try:
@@ -177,39 +168,12 @@ def _from_file(name: str) -> Shape:
 
 def shape_of_config(c: Mapping[str, Any], name: str) -> Shape:
     """The shape behind Hugging Face's keys; an unknown family is counted as a gated decoder."""
-    family = str(c.get("model_type"))
-    matrices = _MATRICES.get(family, 3)
-    layers, hidden = int(c["num_hidden_layers"]), int(c["hidden_size"])
-    heads = int(c["num_attention_heads"])
-    kv = int(c.get("num_key_value_heads") or heads)
-    dim = int(c.get("head_dim") or hidden // heads)
-    ffn = int(c.get("intermediate_size") or c.get("ffn_dim") or 4 * hidden)
-    experts = int(c.get("num_local_experts") or c.get("num_experts") or 0)
-    top_k = int(c.get("num_experts_per_tok") or 0)
-    expert_ffn = int(c.get("moe_intermediate_size") or ffn)
-    attention = hidden * dim * (2 * heads + 2 * kv)
-    gates = matrices * hidden * (expert_ffn if experts else ffn)
-    vocab = int(c.get("vocab_size") or 32000)
-    tied = c.get("tie_word_embeddings") or family in _ENCODERS
-    total = layers * (attention + gates * max(experts, 1)) + vocab * hidden * (1 if tied else 2)
-    active = layers * (attention + gates * max(top_k, 1)) + vocab * hidden
-    kind = "moe" if experts else "encoder" if family in _ENCODERS else "decoder"
-    if min(layers, hidden, heads, kv, dim, ffn, vocab) <= 0:
-        raise ValueError("its sizes must be above zero")
-    return Shape(name, kind, total, active, layers, hidden, ffn, heads, kv, dim, vocab, experts,
-                 top_k, assumed=() if family in _MATRICES else ("gated decoder",),
-                 window=float(c.get("sliding_window") or 0),
-                 windowed=_windowed(c, family))  # fmt: skip
-
-
-def _windowed(c: Mapping[str, Any], family: str) -> float:
-    """Share of layers that look back on a window: as listed, or as the family's code has it."""
-    if not c.get("sliding_window") or c.get("use_sliding_window") is False:
-        return 0.0
-    kinds = c.get("layer_types")
-    if isinstance(kinds, list) and kinds:
-        return sum("sliding" in str(kind) for kind in kinds) / len(kinds)
-    return _WINDOWED.get(family, 0.0)
+    z = sizes_of(c)
+    return Shape(
+        name, z.kind, z.total, z.active, z.layers, z.hidden, z.ffn, z.heads, z.kv_heads,
+        z.head_dim, z.vocab, z.experts, z.top_k, z.extra,
+        assumed=() if z.known else ("gated decoder",), window=z.window, windowed=z.windowed,
+    )  # fmt: skip
 
 
 def _plain(name: str) -> str:
