@@ -47,16 +47,13 @@ _HOME = {
     "instance": "tenzing.facts",
 }
 
-# What belongs to one framework stands under its name: tenzing.torch.custom_kernel.
-_FRAMEWORKS = {
-    "torch": "tenzing.compiler.frontends.torch_api",
-    "jax": "tenzing.compiler.frontends.jax_kernel",
-}
+# What belongs to one framework is a module of its own: tenzing.torch.custom_kernel.
+_FRAMEWORKS = ("torch", "jax")
 
 
 def __getattr__(name: str) -> Any:
     if name in _FRAMEWORKS:
-        return import_module(_FRAMEWORKS[name])
+        return import_module(f"tenzing.{name}")
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'tenzing' has no attribute '{name}'")

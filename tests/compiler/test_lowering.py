@@ -173,6 +173,23 @@ def test_torch_compile_backend_runs_on_the_chip() -> None:
         )
 
 
+def test_torch_compile_takes_batches_of_any_size() -> None:
+    compiler.install_torch_backend()
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.GELU(), torch.nn.Linear(6, 4))
+    compiled = torch.compile(module, backend="tenzing")
+    for batch in (2, 3, 5, 3):  # PyTorch leaves the size open from the second one on
+        x = normal(batch, 8).requires_grad_()
+        leaves = (x, *module.parameters())
+        got, wanted = (
+            torch.autograd.grad(function(x).square().sum(), leaves)
+            for function in (compiled, module)
+        )
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(x), module(x), rtol=1e-4, atol=1e-5)
+
+
 def test_fp8_linears_use_the_whole_range_of_the_format() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.GELU(), torch.nn.Linear(128, 32))
     with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from dataclasses import replace
 from typing import Any
 
@@ -222,6 +223,13 @@ def test_tokens_cut_between_products_change_no_value(name: str) -> None:
             np.testing.assert_allclose(got, whole, atol=1e-5 * np.abs(whole).max())
 
 
+SMALL_LLAMA = {
+    "vocab_size": 512, "hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 4,
+    "num_attention_heads": 8, "num_key_value_heads": 8, "torch_dtype": "bfloat16",
+    "max_position_embeddings": 1024,
+}  # fmt: skip
+
+
 def test_tokens_are_cut_where_that_is_faster() -> None:
     shape = llama(4, 512, 8, 8, 64, 1024, 512)
     long = prefill_graph(shape, 1, 512, caches=False)
@@ -231,6 +239,18 @@ def test_tokens_are_cut_where_that_is_faster() -> None:
     assert not times[0].sequence_parallel
     step = time_graph(decode_graph(shape, 1, 64), mesh={"tp": 4})
     assert not step.sequence_parallel  # one token cannot be cut
+
+
+def test_the_default_cuts_tokens_where_that_is_faster() -> None:
+    fields = inspect.signature(compiler.compile).parameters
+    assert fields["sequence_parallel"].default is None
+    config = {**SMALL_LLAMA, "model_type": "llama"}
+    given, mesh = {"length": 512}, {"tp": 4}
+    fixed = [compiler.compile(config, given, mesh=mesh, sequence_parallel=s) for s in (False, True)]
+    default = compiler.compile(config, given, mesh=mesh)
+    best = min(fixed, key=lambda c: c.latency_us)
+    assert default.latency_us == best.latency_us
+    assert ("reduce_scatter" in default.sharded.graph.count()) == best.sequence_parallel
 
 
 @pytest.mark.parametrize("vocabulary", [64, 77])

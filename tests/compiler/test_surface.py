@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -313,3 +315,12 @@ def test_experts_are_traced_in_their_static_form_and_left_as_they_were() -> None
     assert model.get_experts_implementation() == before
     found = compiled(input_ids=ids)
     torch.testing.assert_close(found.logits, model(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_what_belongs_to_a_framework_is_a_module() -> None:
+    for name, what in (("torch", "custom_kernel"), ("jax", "kernel")):
+        code = f"import tenzing.{name} as m, tenzing; assert tenzing.{name} is m; m.{what}"
+        code += f"; from tenzing.{name} import {what}"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        other = f"import tenzing; from sys import modules; tenzing.{name}.{what}"
+        subprocess.run([sys.executable, "-c", f"{other}; modules['tenzing.{name}']"], check=True)

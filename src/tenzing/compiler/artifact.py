@@ -64,7 +64,7 @@ class Compiled:
     numerics: str = "instruction"
     kernels: Kernels = ()
     mesh: Mesh = field(default_factory=lambda: Mesh(()))
-    sequence_parallel: bool | None = False
+    sequence_parallel: bool | None = None
     reporter: Callable[[Compiled], str] | None = field(default=None, repr=False)
     _programs: dict[str, Program] = field(default_factory=dict, repr=False)
     _analyses: dict[str, Analysis] = field(default_factory=dict, repr=False)
@@ -292,7 +292,7 @@ def compile(
     autocast: str = "none",
     autocast_dtype: str = "bf16",
     mesh: Mapping[str, int] | None = None,
-    sequence_parallel: bool | None = False,
+    sequence_parallel: bool | None = None,
     kernels: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Compiled:
     """Compile a model of any framework at the shapes of its example inputs.
@@ -307,8 +307,8 @@ def compile(
     the user's own NKI kernels by the operation they replace, such as ``rms_norm``. ``mesh``:
     ``{"tp": 8}`` splits weights and heads over eight cores, ``{"tp": 2, "ep": 4}`` also the
     experts of a mixture, whole ones over four. ``sequence_parallel``: also cut the tokens between
-    products, which saves norms and residuals; None does so where it is faster. Raises
-    UnsupportedOp, UsageError or FactsError.
+    products, which saves norms and residuals; None, the default, does so where it is faster.
+    Raises UnsupportedOp, UsageError or FactsError.
     """
     chip = facts.chip(target)
     check_modes(numerics, autocast, autocast_dtype)

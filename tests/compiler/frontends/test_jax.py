@@ -301,3 +301,11 @@ def test_a_comparison_says_that_jax_shows_no_values_inside() -> None:
     assert found.meanings
     assert found.first_meaning is None
     assert "shows no values inside" in str(found)
+
+
+def test_a_function_over_a_mesh_is_compared_with_jax() -> None:
+    params = dense(6, 8, 3)
+    compiled = tenzing.compile(mlp, (params, X), mesh={"tp": 2}, numerics="graph")
+    assert compiled.compare(params, X).agrees
+    with pytest.raises(UsageError, match="one core, not over a mesh"):
+        compiled.compare(params, X, per_op=True)

@@ -55,7 +55,7 @@ def make_backend(executor: Executor = run_reference, autocast: str = "none") -> 
         decompositions=core_aten_decompositions(),
     )
 
-    def backend(module: Any, example_inputs: Sequence[Any], **_: Any) -> Any:
+    def compile_static(module: Any, example_inputs: Sequence[Any]) -> Any:
         if not torch.is_grad_enabled():
             return compiled(module, example_inputs)
         # The flash form of attention yields wrong gradients once decomposed.
@@ -63,7 +63,37 @@ def make_backend(executor: Executor = run_reference, autocast: str = "none") -> 
         with torch.nn.attention.sdpa_kernel(math_form):
             return compiled(module, example_inputs)
 
+    def backend(module: Any, example_inputs: Sequence[Any], **_: Any) -> Any:
+        if any(_is_open(torch, leaf) for leaf in example_inputs):
+            return torch._dynamo.disable(_PerShape(torch, module, compile_static))
+        return compile_static(module, example_inputs)
+
     return backend
+
+
+def _is_open(torch: Any, leaf: Any) -> bool:
+    """Whether PyTorch left a size open, as it does once an input came in two sizes."""
+    sizes = leaf.shape if isinstance(leaf, torch.Tensor) else (leaf,)
+    return any(isinstance(size, torch.SymInt) for size in sizes)
+
+
+class _PerShape:
+    """A graph with open sizes as one program for each set of sizes that it is called with."""
+
+    def __init__(self, torch: Any, module: Any, compile_static: Callable[..., Any]) -> None:
+        self.torch, self.module, self.compile_static = torch, module, compile_static
+        self.programs: dict[Any, Any] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        torch = self.torch
+        key = tuple(
+            (tuple(a.shape), a.dtype, a.requires_grad) if isinstance(a, torch.Tensor) else a
+            for a in arguments
+        )
+        key = (*key, torch.is_grad_enabled())
+        if key not in self.programs:
+            self.programs[key] = self.compile_static(self.module, list(arguments))
+        return self.programs[key](*arguments)
 
 
 class _Compiled:

@@ -21,7 +21,7 @@ from tenzing.compiler.passes.expansions import RecogniseErf
 from tenzing.compiler.passes.experts import RecogniseExperts, SortByExpert
 from tenzing.compiler.passes.fusion import FuseRows
 from tenzing.compiler.passes.layout import PackHeads, SumsAsMatmul, WeightsForMatmul
-from tenzing.compiler.passes.legalise import NarrowNumbers
+from tenzing.compiler.passes.legalise import NarrowNumbers, WholeSums
 from tenzing.compiler.passes.linears import (
     AddResiduals,
     BiasBeforeReshape,
@@ -92,6 +92,7 @@ __all__ = [
     "UseKernels",
     "WeightsForConvolution",
     "WeightsForMatmul",
+    "WholeSums",
     "default_pipeline",
     "recognise",
     "shard",
@@ -157,6 +158,7 @@ def default_pipeline(
         PackHeads(),
         Autocast(autocast, autocast_dtype),
         DeadCode(),
+        WholeSums(),
         SumsAsMatmul(),
         WeightsForMatmul(),
         WeightsForConvolution(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from tenzing.compiler.graph import (
+    BOOL,
     F32,
     Graph,
     GraphBuilder,
@@ -17,7 +19,18 @@ from tenzing.compiler.graph import (
     Value,
     rewrite,
 )
-from tenzing.compiler.ops import Constant, Convert
+from tenzing.compiler.ops import (
+    Add,
+    And,
+    BitcastConvert,
+    Constant,
+    Convert,
+    Cumulative,
+    Reduce,
+    Reshape,
+    ShiftLeft,
+    ShiftRightLogical,
+)
 from tenzing.compiler.passes.pipeline import Pass
 
 NARROWER: Final[Mapping[np.dtype[Any], np.dtype[Any]]] = {
@@ -77,3 +90,68 @@ def restore_outputs(original: Graph, graph: Graph) -> Graph:
         for old, new in zip(original.outputs, graph.outputs, strict=True)
     ]
     return replace(graph, nodes=(*graph.nodes, *builder.nodes), outputs=tuple(outputs))
+
+
+WORD: Final = np.dtype(np.uint32)
+WORD_BITS: Final = 32
+EXACT_BITS: Final = 24  # whole numbers below 2 to this power are exact in float32
+
+
+@dataclass(frozen=True)
+class WholeSums(Pass):
+    """Sums of 32-bit integers that keep every bit and wrap, from sums that are exact in float32.
+
+    Engines add up in float32 and saturate on writing. A word is cut into parts so narrow that their
+    sums stay exact; the parts' sums are shifted back and added as words. Sums of truths need none.
+    """
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+        return rewrite(graph, self._rule)
+
+    def _rule(
+        self, builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+    ) -> tuple[Value, ...] | None:
+        op = node.op
+        if not isinstance(op, Reduce | Cumulative) or op.kind != "add":
+            return None
+        (x,) = inputs
+        if x.dtype.kind not in "iu" or x.dtype.itemsize != WORD.itemsize:
+            return None
+        dims = op.dims if isinstance(op, Reduce) else (op.dim,)
+        terms = math.prod(x.shape[dim] for dim in dims)
+        if terms == 1:
+            return builder.emit(Reshape(node.output.shape), x)
+        bits = EXACT_BITS - (terms - 1).bit_length()
+        if terms == 0 or bits < 1 or _are_truths(builder, x):
+            return None
+        word = x if x.dtype == WORD else builder.add(BitcastConvert(WORD), x)
+        total = _sum_of_parts(builder, op, word, bits)
+        return (total if x.dtype == WORD else builder.add(BitcastConvert(x.dtype), total),)
+
+
+def _are_truths(builder: GraphBuilder, x: Value) -> bool:
+    maker = builder.maker(x)
+    return maker is not None and isinstance(maker.op, Convert) and maker.inputs[0].dtype == BOOL
+
+
+def _sum_of_parts(builder: GraphBuilder, op: Op, word: Value, bits: int) -> Value:
+    """The sum of words, ``bits`` of each at a time."""
+    total: Value | None = None
+    for low in range(0, WORD_BITS, bits):
+        part = word
+        if low:
+            part = builder.add(ShiftRightLogical(), word, _splat(builder, low, word))
+        if low + bits < WORD_BITS:
+            part = builder.add(And(), part, _splat(builder, (1 << bits) - 1, word))
+        found = builder.add(op, builder.add(Convert(F32), part))
+        found = builder.add(Convert(WORD), found)
+        if low:
+            found = builder.add(ShiftLeft(), found, _splat(builder, low, found))
+        total = found if total is None else builder.add(Add(), total, found)
+    assert total is not None
+    return total
+
+
+def _splat(builder: GraphBuilder, number: int, like: Value) -> Value:
+    return builder.add(Constant.splat(number, like.shape, like.dtype))
