@@ -4,6 +4,7 @@ from tenzing.facts.accelerator import Accelerator, accelerator, accelerators, ri
 from tenzing.facts.catalogue import find_shape, shapes
 from tenzing.facts.chip import Chip, all_chips, chip, chips
 from tenzing.facts.explorer import ExplorerField, ExplorerSchema, explorer_schema
+from tenzing.facts.economy import economy, launches, server
 from tenzing.facts.fact import Alternative, Fact, Source
 from tenzing.facts.instance import Instance, instance, instances, instances_of
 from tenzing.facts.loader import sources
@@ -16,14 +17,11 @@ from tenzing.facts.software import software, software_facts
 from tenzing.facts.task import task, task_about, tasks
 
 __all__ = [
-    "PRICES_VARIABLE", "TERMS",
-    "ExplorerField", "ExplorerSchema", "explorer_schema",
-    "Accelerator", "Alternative", "Chip", "Draw", "Fact", "Instance", "NoPrice", "Power", "Price",
-    "Source",
-    "accelerator", "accelerators", "all_chips", "as_json", "best_price", "chip", "chips",
-    "find_shape", "instance", "instances",
-    "instances_of", "knows_model", "model", "model_entry", "models", "model_json",
-    "no_price", "power", "power_facts", "price", "prices", "render", "render_model", "rival",
-    "rival_facts", "schema_page", "shapes",
-    "software", "software_facts", "sources", "task", "task_about", "tasks",
+    "Accelerator", "Alternative", "Chip", "Draw", "ExplorerField", "ExplorerSchema", "Fact",
+    "Instance", "NoPrice", "PRICES_VARIABLE", "Power", "Price", "Source", "TERMS", "accelerator",
+    "accelerators", "all_chips", "as_json", "best_price", "chip", "chips", "economy",
+    "explorer_schema", "find_shape", "instance", "instances", "instances_of", "knows_model",
+    "launches", "model", "model_entry", "model_json", "models", "no_price", "power", "power_facts",
+    "price", "prices", "render", "render_model", "rival", "rival_facts", "schema_page", "server",
+    "shapes", "software", "software_facts", "sources", "task", "task_about", "tasks",
 ]  # fmt: skip

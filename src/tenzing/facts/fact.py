@@ -99,7 +99,14 @@ UNITS: Final[dict[str, str]] = {
     "percent": "hundredths",
     "tokens": "tokens of a model",
     "ms": "milliseconds",
+    "USD": "United States dollars",
     "USD/h": "United States dollars per hour",
+    "USD/kWh": "United States dollars per kilowatt-hour",
+    "USD/kW-month": "United States dollars per kilowatt and month",
+    "years": "years of 8760 hours",
+    "km": "kilometres",
+    "km/s": "kilometres per second",
+    "degrees": "degrees of an angle",
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-ValueType: TypeAlias = Literal["number", "integer", "flag", "text", "integers"]
+ValueType: TypeAlias = Literal["number", "integer", "flag", "text", "integers", "signed", "texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,10 @@ class Key:
             return isinstance(value, str) and bool(value.strip())
         if self.type == "integer":
             return isinstance(value, int) and value >= 0
+        if self.type == "texts":
+            return isinstance(value, list) and all(isinstance(x, str) and x for x in value)
+        if self.type == "signed":
+            return isinstance(value, int | float) and abs(value) < float("inf")
         if self.type == "number":
             return isinstance(value, int | float) and 0 <= value < float("inf")
         return False
@@ -446,6 +450,43 @@ SOFTWARE_KEYS: Final[Mapping[str, Key]] = _table(
     _number("memory.recomputed_copies", "count", "the same when layers are recomputed"),
     _number("memory.optimizer_bytes", "B", "optimizer state of a parameter"),
 )
+ECONOMY_KEYS: Final[Mapping[str, Key]] = _table(
+    _number("own.usd_per_kwh", "USD/kWh", "electricity"),
+    _number("own.pue", "ratio", "energy of the site over that of its servers, cooling included"),
+    _number("own.load_share", "share", "mean draw of a running server over its peak"),
+    _number("own.space_usd_per_kw_month", "USD/kW-month", "space and cooling plant, by peak power"),
+    _number("own.network_share", "share", "network and storage, of the price of the servers"),
+    _number("own.staff_share", "share", "people, a year, of the price of the servers"),
+    _number("own.maintenance_share", "share", "repairs, a year, of the price of the servers"),
+    _number("own.depreciation_years", "years", "life of the servers"),
+    _number("own.residual_share", "share", "what they sell for at its end, of their price"),
+    _number("own.capital_share", "share", "cost of capital, a year"),
+    _number("own.utilisation", "share", "hours with work, of all hours"),
+    _number("own.margin", "share", "profit, of the price"),
+    _number("demand.peak_to_mean", "ratio", "load of the busiest hour over the mean"),
+    _number("demand.growth_per_month", "share", "growth from month to month"),
+    _number("demand.headroom", "share", "of the capacity, free at the peak"),
+    _number("demand.instance_availability", "share", "hours in which an instance works"),
+    _number("demand.availability", "share", "hours in which enough instances work"),
+    _number("distance.light_km_per_s", "km/s", "light in empty space"),
+    _number("distance.fibre_index", "ratio", "how much slower light is in fibre"),
+    _number("distance.path_factor", "ratio", "length of cables over the great circle"),
+    _number("distance.access_ms", "ms", "last mile and routers, there and back"),
+    _number("distance.earth_radius_km", "km", "mean radius"),
+)  # fmt: skip
+SERVER_KEYS: Final[Mapping[str, Key]] = _table(
+    _number("usd", "USD", "price of the server"),
+    _number("peak_w", "W", "most it draws"),
+)
+REGION_KEYS: Final[Mapping[str, Key]] = _table(
+    _text("name", "what AWS calls it"),
+    _text("place", "the place AWS names"),
+    Key("latitude", "degrees", "signed", "of that place, north positive"),
+    Key("longitude", "degrees", "signed", "of that place, east positive"),
+    _text("parent", "the region whose control plane a Local Zone uses", False),
+    Key("families", "text", "texts", "instance families known to be offered; others are unknown",
+        False),
+)  # fmt: skip
 
 TERMS: Final[Mapping[str, str]] = {
     "on_demand": "list price by the hour, no commitment",

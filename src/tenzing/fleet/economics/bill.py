@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from tenzing import facts
-from tenzing.units import PS_PER_S, SECONDS_PER_HOUR
-
-MILLION: Final = 1_000_000
+from tenzing.fleet.economics.tokens import usd_per_million
+from tenzing.units import PS_PER_S, UsdPerHour
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +59,9 @@ def _bill(name: str, latency_ps: int, items: int, hbm_bytes_moved: int) -> Bill:
     price = facts.best_price(name)
     if price is None:
         return Bill(name, cores, rate, None, None, "unknown", "", "")
-    per_million = price.usd_per_hour / SECONDS_PER_HOUR / rate * MILLION
-    return Bill(name, cores, rate, price.usd_per_hour, per_million, price.term, str(price.date),
-                price.source)  # fmt: skip
+    per_million = usd_per_million(UsdPerHour(price.usd_per_hour), rate)
+    return Bill(name, cores, rate, price.usd_per_hour, per_million.amount if per_million else None,
+                price.term, str(price.date), price.source)  # fmt: skip
 
 
 def unpriced(bills: Iterable[Bill | None]) -> list[str]:
