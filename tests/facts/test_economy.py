@@ -34,7 +34,7 @@ def test_launches_are_in_order() -> None:
     ("good", "bad", "told"),
     [
         ('unit = "USD/kWh"', 'unit = "USD/h"', "wrong unit"),
-        ("pue = {", "pie = {", "unknown key"),
+        ("[distance]\n", "[distance]\nmoon_km = 384400\n", "unknown key"),
         ("value = 199000,", "", "missing value"),
         ('source = "launches"', 'source = "nobody"', "unknown source"),
         ('headroom = {', '# {', "a default is missing"),

@@ -73,7 +73,7 @@ def test_payments_return_the_investment(rate: float, years: int, residual: float
 
 
 def test_own_or_rent() -> None:
-    # rent 20 $/h, given back when idle. Owning pays from 6.2799 / 20 = 31.4 % of hours. At half of them:
+    # rent 20 $/h, given back when idle. Owning pays from 6.2799 / 20 = 31.4 %. At half:
     # 20 x 4380 h = 87,600 $ a year against 55,012: 32,588 saved. Running costs without capital are
     # 27,512: 120,000 / (87,600 - 27,512) = 1.997 years until the investment is back.
     both = e.OwnOrRent(own(), e.rental("any", usd_per_hour=20))

@@ -3,8 +3,8 @@
 from tenzing.facts.accelerator import Accelerator, accelerator, accelerators, rival, rival_facts
 from tenzing.facts.catalogue import find_shape, shapes
 from tenzing.facts.chip import Chip, all_chips, chip, chips
-from tenzing.facts.explorer import ExplorerField, ExplorerSchema, explorer_schema
 from tenzing.facts.economy import economy, launches, server
+from tenzing.facts.explorer import ExplorerField, ExplorerSchema, explorer_schema
 from tenzing.facts.fact import Alternative, Fact, Source
 from tenzing.facts.instance import Instance, instance, instances, instances_of
 from tenzing.facts.loader import sources
