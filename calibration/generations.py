@@ -2,8 +2,8 @@
 
     python -m calibration.generations
 
-writes ``docs/explanation/generations.md``. No claim is an input of a model: ``simulated`` is our own
-program of either chip, ``calibrated`` is the end-to-end estimate from published rows.
+writes ``docs/explanation/generations.md``. No claim is an input of a model: ``simulated`` is our
+own program of either chip, ``calibrated`` is the end-to-end estimate from published rows.
 """
 
 from __future__ import annotations
