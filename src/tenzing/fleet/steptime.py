@@ -149,11 +149,13 @@ def encoder_batch(
 
 def training_step(
     model: str, layout: Layout, *, global_batch: int, tokens: int, devices: int,
-    microbatch: int = 1, zero1: bool = True, recompute: bool = True, simulate: bool = False,
+    microbatch: int = 1, ep: int = 1, zero1: bool = True, recompute: bool = True,
+    simulate: bool = False,
 ) -> StepTime:  # fmt: skip
     """One optimizer step of ``global_batch`` sequences on ``devices`` chips.
 
-    Tensor, pipeline and data parallel as ``layout`` says; ``recompute`` keeps the inputs of layers
+    Tensor, pipeline and data parallel as ``layout`` says, ``ep`` copies share out the experts of a
+    mixture; ``recompute`` keeps the inputs of layers
     only and runs their forward pass again; ``zero1`` spreads the optimizer's state
     over the copies. Raises CapacityError when a rank's share does not fit.
     """
@@ -162,25 +164,13 @@ def training_step(
         "model": model, "accelerators": str(devices), "global_batch": str(global_batch),
         "microbatch": str(microbatch), "seq_len": str(tokens), "dtype": layout.weights,
         "framework": layout.framework or TRAINING_STACK[family],
-        "zero_fsdp": "ZeRO-1" if zero1 else "",
+        "zero_fsdp": "ZeRO-1" if zero1 else "", "ep": str(ep),
     }  # fmt: skip
     job = training.job_of(_row("training", cells))
-    owned = job.shape.params / (layout.tp * layout.pp)
-    copies = max(job.ranks / (layout.tp * layout.pp), 1.0)
-    kept = (
-        facts.software("memory.recomputed_copies")
-        if recompute
-        else facts.software("memory.trained_copies")
-    )
-    live = microbatch * min(layout.pp, global_batch) * tokens * job.shape.hidden
-    activations = live * kept * job.shape.layers / layout.pp * BF16_BYTES / layout.tp
-    optimizer = owned * (
-        facts.software("memory.optimizer_bytes") / (copies if zero1 else 1.0)
-        + facts.software("training.gradient_bytes")
-    )
-    device = device_of(job.row)
-    available = device.hbm_bytes * facts.software("memory.usable") * devices / job.ranks
-    fit = Fit(owned * BF16_BYTES, 0.0, activations, optimizer, available)
+    fit = training_fit(
+        job.shape, layout, devices, microbatch=min(layout.pp, global_batch) * microbatch,
+        tokens=tokens, ep=ep, zero1=zero1, recompute=recompute,
+    )  # fmt: skip
     estimate = training.step_of(job)
     if recompute:  # the forward pass runs once more before the backward pass of each layer
         parts = {k: v * RECOMPUTE_COST if k in ("compute", "bubble") else v
@@ -189,10 +179,34 @@ def training_step(
     found = _step("training", estimate, _checked(fit, model))
     if not simulate:
         return found
+    if ep > 1:
+        return replace(found, why="no builder shares experts out over ranks")
+    copies = max(job.ranks / (layout.tp * layout.pp), 1.0)
     cut = simulated.Copies(layout.tp, layout.pp, int(copies),
                            max(round(global_batch / (copies * microbatch)), 1), microbatch,
                            tokens, devices, recompute, zero1)  # fmt: skip
     return _beside(found, simulated.training_step(model, layout.accelerator, cut))
+
+
+def training_fit(
+    shape: Shape, layout: Layout, devices: int, *, microbatch: int, tokens: int, ep: int = 1,
+    zero1: bool = True, recompute: bool = True,
+) -> Fit:  # fmt: skip
+    """What a rank of a training job holds: weights, gradients, optimizer state, activations.
+
+    ``microbatch`` sequences of ``tokens`` are in flight in a rank at a time, those of all its
+    pipeline stages; ``ep`` ranks share out the experts.
+    """
+    held = (shape.params - shape.expert_params * (1 - 1 / ep)) / (layout.tp * layout.pp)
+    ranks = devices * _ranks(layout.accelerator)
+    kept = facts.software("memory.recomputed_copies" if recompute else "memory.trained_copies")
+    activations = microbatch * tokens * shape.hidden * kept * shape.layers * BF16_BYTES
+    spread = shape.params / max(ranks, layout.tp * layout.pp) if zero1 else held
+    optimizer = spread * facts.software("memory.optimizer_bytes")
+    return Fit(
+        held * BF16_BYTES, 0.0, activations / (layout.pp * layout.tp),
+        optimizer + held * facts.software("training.gradient_bytes"), _rank_bytes(layout),
+    )  # fmt: skip
 
 
 def serving_fit(shape: Shape, layout: Layout, batch: int, context: int) -> Fit:
@@ -211,12 +225,18 @@ def serving_fit(shape: Shape, layout: Layout, batch: int, context: int) -> Fit:
     )
 
 
-def _rank_bytes(layout: Layout) -> float:
-    device = facts.accelerator(layout.accelerator)
+def _ranks(accelerator: str) -> int:
+    """Ranks of one device: logical cores of AWS silicon."""
+    device = facts.accelerator(accelerator)
     ranks = device.cores
     if device.family == "neuron" and facts.chip(device.name).known("chip.logical_core_cores"):
         ranks = device.cores // facts.chip(device.name).integer("chip.logical_core_cores")
-    return device.hbm_bytes * facts.software("memory.usable") / ranks
+    return ranks
+
+
+def _rank_bytes(layout: Layout) -> float:
+    device = facts.accelerator(layout.accelerator)
+    return device.hbm_bytes * facts.software("memory.usable") / _ranks(layout.accelerator)
 
 
 def _checked(fit: Fit, model: str) -> Fit:
@@ -298,4 +318,4 @@ def _trained_s(row: Row, chip: str, progress: Progress) -> dict[str, float | Non
 
 
 __all__ = ["Fit", "Layout", "StepTime", "decode_step", "encoder_batch", "prefill", "serving_fit",
-           "simulated_ms", "training_step"]  # fmt: skip
+           "simulated_ms", "training_fit", "training_step"]  # fmt: skip

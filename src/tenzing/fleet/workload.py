@@ -102,10 +102,15 @@ class Shape:
         """Parameters read by a step of ``tokens`` tokens: some experts stay unread."""
         if not self.experts:
             return self.params
-        per_token = self.top_k / self.experts
-        expert = (self.params - self.active) / (1 - per_token) if per_token < 1 else 0.0
+        expert = self.expert_params
         dense = max(self.params - expert, 0.0)
-        return float(dense + expert * (1 - (1 - per_token) ** max(tokens, 1.0)))
+        return float(dense + expert * (1 - (1 - self.top_k / self.experts) ** max(tokens, 1.0)))
+
+    @property
+    def expert_params(self) -> float:
+        """Parameters of all experts of a mixture: what a token leaves out is their unused share."""
+        unused = 1 - self.top_k / self.experts if self.experts else 0.0
+        return (self.params - self.active) / unused if unused > 0 else 0.0
 
     @property
     def encoder_params(self) -> float:
