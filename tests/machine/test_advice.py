@@ -12,10 +12,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tenzing import facts
 from tenzing.errors import Loc
 from tenzing.machine import Analysis, Options, analyse
+from tenzing.machine.advice.edits import Edit, Recorded
 from tenzing.machine.critical import by_line
 from tenzing.nki import Spec, session
 from tenzing.nki import isa as nisa
@@ -205,3 +207,21 @@ def test_transfers_by_size_hold_every_byte() -> None:
     small, large = table
     assert small.efficiency < 0.01 < large.efficiency <= 1  # a few bytes, and a megabyte
     assert all(t.reached_gb_s <= t.alone_gb_s * (1 + 1e-9) for t in table)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps(), st.data())
+def test_edges_of_a_changed_record_are_the_old_ones_but_for_what_was_dropped(
+    program: list[Step], data: st.DataObject
+) -> None:
+    result = analyse(recorded(program))
+    count = len(result.program)
+    edit = Edit(Recorded(result.program, result.placement, result.dependencies, result.times))
+    dropped = data.draw(st.lists(st.integers(0, count - 1), unique=True, max_size=count))
+    expected = [list(row) for row in result.dependencies.before]
+    for index in dropped:
+        waits = data.draw(st.lists(st.integers(0, max(index - 1, 0)), unique=True, max_size=3))
+        waits = sorted(waits) if index else []
+        edit.drop(index, waits)
+        expected[index] = waits
+    assert edit.change(None, "", "").dependencies.before == expected

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
@@ -118,12 +119,7 @@ class Edit:
         """The change made so far; dependencies are the old ones but for what was dropped."""
         program = replace(self.recorded.program, templates=self.templates, rows=self.rows)
         old = self.recorded.dependencies
-        before = old.before
-        if self._before:
-            before = list(before)
-            for index, waits_for in self._before.items():
-                before[index] = waits_for
-        return Change(loc, what, why, program, _edges(old, before) if self._before else old)
+        return Change(loc, what, why, program, _edges(old, self._before) if self._before else old)
 
 
 def rewritten(
@@ -147,9 +143,22 @@ def _free(cost: Cost, latency_ps: int) -> Cost:
                    transfer=transfer)  # fmt: skip
 
 
-def _edges(old: Dependencies, before: Sequence[Sequence[int]]) -> Dependencies:
-    start = np.cumsum([0, *map(len, before)]).astype(np.int64)
-    joined = np.array([k for row in before for k in row], np.int64)
+def _edges(old: Dependencies, changed: Mapping[int, Sequence[int]]) -> Dependencies:
+    """The old edges, but for the instructions whose predecessors are given."""
+    rows = np.fromiter(changed, np.int64, len(changed))
+    sizes = np.fromiter(map(len, changed.values()), np.int64, len(changed))
+    counts = np.diff(old.start)
+    kept = np.ones(len(counts), bool)
+    kept[rows] = False
+    edges = np.flatnonzero(np.repeat(kept, counts))
+    moved = counts.copy()
+    moved[rows] = sizes
+    start = np.concatenate([[0], np.cumsum(moved)]).astype(np.int64)
+    joined = np.empty(start[-1], np.int64)
+    shift = np.repeat(start[:-1] - old.start[:-1], counts)
+    joined[edges + shift[edges]] = old.joined[edges]
+    fresh = np.fromiter(chain.from_iterable(changed.values()), np.int64, int(sizes.sum()))
+    joined[np.repeat(start[rows] - np.cumsum(sizes) + sizes, sizes) + np.arange(len(fresh))] = fresh
     return Dependencies(start, joined, old.queue)
 
 
