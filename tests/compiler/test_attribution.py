@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +164,10 @@ def test_equal_layers_are_shown_together() -> None:
         build.scope = f"layers.{number}"
         value = build.add(Linear(), value, weight)
     graph = build.build([value])
-    analysis, nodes = attribute(graph, "trn2")
+    analysis, nodes, owner = attribute(graph, "trn2")
+    assert [int(n) for n in np.bincount(owner)] == [
+        n.instructions for n in sorted(nodes, key=lambda n: n.number)
+    ]
     assert {n.module for n in nodes} == {f"layers.{k}.up" for k in range(3)}
     (group,) = grouped(nodes)
     assert (group.module, group.number) == ("layers.*.up", 3)
@@ -211,3 +216,18 @@ def test_operations_have_a_track_of_their_own(profiled: commands.RunResult, tmp_
         assert 0 <= node.start_ps < node.end_ps <= kernel.slowest.total_ps
     page = report.write_run_html(profiled, tmp_path / "r.html", profiled=True).read_text()
     assert page.index(">Model</text>") < page.index(">Tensor</text>")
+
+
+def test_instructions_name_their_layer_in_the_tables(
+    profiled: commands.RunResult, tmp_path: Path
+) -> None:
+    report.write_run_explorer(profiled, tmp_path, "csv")
+    with (tmp_path / "Instruction.csv").open(newline="") as text:
+        rows = list(csv.DictReader(text))
+    model = profiled.kernels[0].model
+    assert model is not None
+    counted = Counter((row["layer"], row["hlo_name"]) for row in rows)
+    expected: Counter[tuple[str, str]] = Counter()
+    for n in model.nodes:
+        expected[n.module, n.name if n.operation == "fused" else n.operation] += n.instructions
+    assert counted == +expected

@@ -49,12 +49,13 @@ def profile(
             allowed=f"{MOST:,}", next_step="profile one of its layers, or a smaller length",
         )  # fmt: skip
     progress(f"recording {count:,} instructions")
-    analysis, nodes = attribute(compiled.graph, compiled.target)
+    analysis, nodes, owner = attribute(compiled.graph, compiled.target)
     progress("trying what can be changed")
     changes = [*_narrower(compiled, path, sizes or {}), *_larger_batch(compiled, path, sizes or {}),
                *_told(nodes, analysis.total_ps)]  # fmt: skip
     name = compiled.graph.name
-    result = KernelResult(name, compiled.target, (analysis,), model=ModelProfile(nodes, changes))
+    told = ModelProfile(nodes, changes, owner)
+    result = KernelResult(name, compiled.target, (analysis,), model=told)
     return RunResult(path, compiled.target, [result])
 
 

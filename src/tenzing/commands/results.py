@@ -100,10 +100,14 @@ class ModelChange:
 
 @dataclass(frozen=True)
 class ModelProfile:
-    """A model by operation, those of most time first, and what can be changed."""
+    """A model by operation, those of most time first, and what can be changed.
+
+    ``owner``: the number of the operation that each instruction belongs to.
+    """
 
     nodes: Sequence[NodeTime]
     changes: Sequence[ModelChange]
+    owner: Array = field(default_factory=lambda: np.zeros(0, np.int64), repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class NodeTime:
     ``module``: the path of the module it computes, ``name``: of its result in the model's words.
     ``critical_ps`` is its share of the program's time, ``spent_on`` what for; shares of all
     operations add up to the whole. ``weight_bytes``: parameters that it reads. It computes from
-    ``start_ps`` on, and its last result is there at ``end_ps``.
+    ``start_ps`` on, and its last result is there at ``end_ps``. ``number``: its place in the graph.
     """
 
     module: str
@@ -49,6 +49,7 @@ class NodeTime:
     weight_bytes: int = 0
     start_ps: int = 0
     end_ps: int = 0
+    number: int = 0
 
     @property
     def engine(self) -> str:
@@ -66,8 +67,11 @@ class NodeTime:
         return self.engine == DMA_TRACK and 2 * self.weight_bytes > self.hbm_bytes
 
 
-def attribute(graph: Graph, target: str) -> tuple[Analysis, list[NodeTime]]:
-    """The analysis of a graph after its passes, and every node's part, those of most time first."""
+def attribute(graph: Graph, target: str) -> tuple[Analysis, list[NodeTime], Array]:
+    """The analysis of a graph after its passes, and every node's part, those of most time first.
+
+    The array has the number of the node that each instruction belongs to.
+    """
     ends: list[int] = []
     program = record_graph(graph, target, check_memory=False, ends=ends)
     analysis = analyse(program)
@@ -88,9 +92,9 @@ def attribute(graph: Graph, target: str) -> tuple[Analysis, list[NodeTime]]:
             module_of(node, held), node.op.name, _name(node), str(node.outputs[0].type), node.loc,
             counts[number], sum(parts.values()), parts, busy[number],
             node.op.arithmetic(*types).matmul_flops, moved[number], sum(map(_size, held)),
-            start[number], end[number],
+            start[number], end[number], number,
         ))  # fmt: skip
-    return analysis, sorted(found, key=lambda one: -one.critical_ps)
+    return analysis, sorted(found, key=lambda one: -one.critical_ps), owner
 
 
 def module_of(node: Node, parameters: Sequence[Value]) -> str:

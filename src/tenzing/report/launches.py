@@ -12,7 +12,7 @@ from tenzing.isa.operand import Space
 from tenzing.machine import Analysis
 from tenzing.report.explorer import write_explorer
 from tenzing.report.html import Part, Rows, Section, Text, write_html
-from tenzing.report.model import ModelProfile, add_model, model_json
+from tenzing.report.model import ModelProfile, add_model, layer_columns, model_json
 from tenzing.report.profile import (
     Profiled,
     profile_page,
@@ -348,16 +348,17 @@ def write_run_explorer(result: RunResult, folder: Path, form: str = "parquet") -
 
     One kernel on one core is written into ``folder`` itself. ``form`` is ``parquet`` or ``csv``.
     """
-    cores = [(f"{place}-{kernel.name}-core{core}", analysis)
+    cores = [(f"{place}-{kernel.name}-core{core}", analysis, kernel.model)
              for place, kernel in enumerate(result.kernels)
              for core, analysis in enumerate(kernel.analyses)]  # fmt: skip
     written = []
-    for name, analysis in cores:
+    for name, analysis, model in cores:
         if not isinstance(analysis, Analysis):
             raise UsageError("a time without a program has no profile", got=result.path,
                              next_step="give a kernel.py or a model.py:name")  # fmt: skip
         target = folder if len(cores) == 1 else folder / name
-        written += write_explorer(analysis, target, name, form)
+        layers = layer_columns(model) if model else None
+        written += write_explorer(analysis, target, name, form, layers)
     return written
 
 

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from typing import Any, Final, Protocol
 
 from tenzing.compiler.attribution import NodeGroup, NodeTime, grouped
+from tenzing.isa.operand import Array
+from tenzing.report.explorer import Column
 from tenzing.report.html import Rows, Section
 from tenzing.report.run import loc_json
 from tenzing.report.table import Table
@@ -49,6 +51,8 @@ class ModelProfile(Protocol):
     def nodes(self) -> Sequence[NodeTime]: ...
     @property
     def changes(self) -> Sequence[ModelChange]: ...
+    @property
+    def owner(self) -> Array: ...
 
 
 def operations_table(model: ModelProfile, total_ps: int, count: int = SHOWN) -> Table:
@@ -127,6 +131,14 @@ def add_model(timeline: Timeline, model: ModelProfile | None) -> Timeline:
     return timeline
 
 
+def layer_columns(model: ModelProfile) -> dict[str, Column]:
+    """The module and the operation of each instruction, as columns of a table."""
+    nodes = sorted(model.nodes, key=lambda n: n.number)
+    names = [n.name if n.operation == "fused" else n.operation for n in nodes]
+    return {"layer": Column.named([n.module for n in nodes], model.owner),
+            "hlo_name": Column.named(names, model.owner)}  # fmt: skip
+
+
 def model_json(model: ModelProfile) -> dict[str, Any]:
     """Every operation and every change, in plain types."""
     return {
@@ -143,6 +155,6 @@ def model_json(model: ModelProfile) -> dict[str, Any]:
 
 
 __all__ = [
-    "ModelProfile", "add_model", "changes_table", "model_json", "model_sections", "model_tables",
-    "model_verdict", "operations_table",
+    "ModelProfile", "add_model", "changes_table", "layer_columns", "model_json", "model_sections",
+    "model_tables", "model_verdict", "operations_table",
 ]  # fmt: skip

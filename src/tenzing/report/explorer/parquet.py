@@ -59,6 +59,14 @@ class Column:
             return Column(np.array(numbers, np.int32), tuple(texts), valid)
         return Column(np.array([0 if v is None else v for v in values]), (), valid)
 
+    @staticmethod
+    def named(texts: Sequence[str], numbers: Array) -> Column:
+        """A column of texts by their numbers; an empty one is not known."""
+        distinct = {text: k for k, text in enumerate(dict.fromkeys(texts))}
+        place = np.array([distinct[text] for text in texts], np.int32)[numbers]
+        filled = np.array([bool(text) for text in texts], bool)[numbers]
+        return Column(place, tuple(distinct), filled)
+
     def known(self, rows: int) -> Array:
         """Which rows have a value."""
         if self.values is None:

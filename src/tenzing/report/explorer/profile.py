@@ -44,11 +44,18 @@ WARNING: Final = (
 )
 
 
-def explorer_tables(analysis: Analysis, name: str) -> dict[str, Rows]:
-    """The tables of one core's program by name: columns in the published schema, and rows."""
+def explorer_tables(
+    analysis: Analysis, name: str, more: Mapping[str, Column] | None = None
+) -> dict[str, Rows]:
+    """The tables of one core's program by name: columns in the published schema, and rows.
+
+    ``more``: further columns of its instructions.
+    """
     activity = Activity(analysis, core=0, first_id=1)
+    instructions, count = activity.instructions()
     found = {
-        "Instruction": activity.instructions(), "DmaPacketAggregated": activity.transfers(),
+        "Instruction": ({**instructions, **(more or {})}, count),
+        "DmaPacketAggregated": activity.transfers(),
         "ActiveTime": activity.active(), "Flow": activity.flows(), **activity.frames(),
         "OpcodeSummary": _opcodes(activity), "Summary": _summary(activity),
         "Metadata": _metadata(activity, name), "SbufUsage": sbuf_usage(activity),
@@ -61,7 +68,10 @@ def explorer_tables(analysis: Analysis, name: str) -> dict[str, Rows]:
     return {table: rows for table, rows in found.items() if rows[1]}
 
 
-def write_explorer(analysis: Analysis, folder: str | Path, name: str, form: str) -> list[Path]:
+def write_explorer(
+    analysis: Analysis, folder: str | Path, name: str, form: str,
+    more: Mapping[str, Column] | None = None,
+) -> list[Path]:  # fmt: skip
     """Write the tables of one core's program into a folder, in ``parquet`` or ``csv``.
 
     Tables without rows are left out, as Neuron Explorer does. Raises UsageError for a folder that
@@ -76,7 +86,7 @@ def write_explorer(analysis: Analysis, folder: str | Path, name: str, form: str)
         raise UsageError(f"cannot write {target}", got=error.strerror or error,
                          next_step="give a folder that can be written") from None  # fmt: skip
     schema, written = facts.explorer_schema().tables, []
-    for table, (columns, rows) in explorer_tables(analysis, name).items():
+    for table, (columns, rows) in explorer_tables(analysis, name, more).items():
         path = target / f"{table}.{form}"
         if form == "csv":
             _write_csv(path, list(schema[table]), columns, rows)
