@@ -185,7 +185,8 @@ def _cards(usable: Sequence[Choice]) -> Cards:
     saving = [c for c in within if c.joules_per_unit is not None]
     if saving:
         least = min(saving, key=lambda c: c.joules_per_unit or 0.0)
-        items.append((f"J each: the least energy, {least.instance}",
+        unit = least.unit.removesuffix("s")
+        items.append((f"J per {unit}: the least energy, {least.instance}",
                       f"{least.joules_per_unit:.3g}"))  # fmt: skip
     return Cards(items)
 
