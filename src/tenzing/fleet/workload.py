@@ -144,8 +144,7 @@ def _configured(name: str) -> Shape | None:
     config = facts.model(found)
     if str(config.get("model_type")) not in FAMILIES or not set(spelled(config)) >= NEEDED:
         return None
-    where = str(facts.model_entry(found)["where"])
-    return replace(shape_of_config(config, name), source=where, fact=found)
+    return replace(shape_of_config(config, name), source=found, fact=found)
 
 
 def _from_file(name: str) -> Shape:
