@@ -15,6 +15,7 @@ from tenzing.cli import (
     comparison,
     execution,
     measuring,
+    money,
     numbers,
     programs,
     published,
@@ -25,7 +26,7 @@ from tenzing.errors import EXIT_REFUSED, TenzingError, UsageError
 
 EXIT_BUG: Final = 70  # an error of ours, as sysexits calls it
 # the order in which help lists their commands
-FAMILIES: Final = (execution, comparison, programs, traffic, measuring, numbers, published)
+FAMILIES: Final = (execution, comparison, programs, traffic, measuring, money, numbers, published)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -34,11 +34,12 @@ from tenzing.commands.results import (
     RunResult,
     TimeOnly,
 )
+from tenzing.fleet.economics import Economics, economics
 
 __all__ = [
-    "Buckets", "DTYPES", "KernelResult", "LENGTH", "ModelChange", "ModelProfile", "Progress",
-    "RunResult", "TASKS", "TimeOnly",
-    "analyse_launch", "analyse_program", "buckets", "check", "compare", "compile",
-    "compile_buckets", "compile_file", "compile_path", "is_python", "load", "load_model", "measure",
-    "open_model", "profile", "run", "run_on", "split_path",
+    "Buckets", "DTYPES", "Economics", "KernelResult", "LENGTH", "ModelChange", "ModelProfile",
+    "Progress", "RunResult", "TASKS", "TimeOnly", "analyse_launch", "analyse_program", "buckets",
+    "check", "compare", "compile", "compile_buckets", "compile_file", "compile_path", "economics",
+    "is_python", "load", "load_model", "measure", "open_model", "profile", "run", "run_on",
+    "split_path",
 ]  # fmt: skip

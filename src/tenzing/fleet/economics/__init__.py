@@ -1,5 +1,6 @@
 """Money and energy: bills, owning against renting, tokens, fleets, generations, sensitivity."""
 
+from tenzing.fleet.economics.answer import Economics, economics
 from tenzing.fleet.economics.bill import Bill, bill_for, unpriced
 from tenzing.fleet.economics.history import Generation, generations, yearly_gain
 from tenzing.fleet.economics.owning import (
@@ -21,8 +22,8 @@ from tenzing.fleet.economics.tokens import (
 )
 
 __all__ = [
-    "Bar", "Bill", "BreakEven", "Demand", "Generation", "Month", "OwnOrRent", "Ownership",
-    "Rental", "UsdPerKwMonth", "around", "bill_for", "blended", "break_even", "demand",
-    "generations", "joules_per_unit", "ownership", "rental", "size_fleet", "spares", "tornado",
-    "unpriced", "usd_per_million", "yearly_gain",
+    "Bar", "Bill", "BreakEven", "Demand", "Economics", "Generation", "Month", "OwnOrRent",
+    "Ownership", "Rental", "UsdPerKwMonth", "around", "bill_for", "blended", "break_even", "demand",
+    "economics", "generations", "joules_per_unit", "ownership", "rental", "size_fleet", "spares",
+    "tornado", "unpriced", "usd_per_million", "yearly_gain",
 ]  # fmt: skip

@@ -124,8 +124,11 @@ def ownership(instance: str = "", **given: float) -> Ownership:
     for name in ("usd", "peak_w"):
         if server is not None and name not in given:
             values[name] = server.number(name)
+    power = facts.power(instance) if instance in facts.instances() else None
+    if "peak_w" not in values and power is not None:
+        values["peak_w"] = power.peak.watts.amount
     assumed = [name for name, fact in known.items() if name not in given and fact.kind == "assumed"]
-    bought = [name for name in ("usd", "peak_w") if server is not None and name not in given]
+    bought = [name for name in ("usd", "peak_w") if name in values and name not in given]
     price, peak = values.pop("usd", None), values.pop("peak_w", None)
     return Ownership(
         price=None if price is None else Usd(price), peak=None if peak is None else Watts(peak),

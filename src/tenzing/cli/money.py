@@ -1,0 +1,62 @@
+"""The command about money: economics."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from tenzing import commands, facts, report
+from tenzing.cli.arguments import EXIT_OK, command
+
+
+def add_commands(sub: Any) -> None:
+    """Add the command of this family to a parser."""
+    parser = command(
+        sub, "economics", "own or rent an instance, what its work costs, how many a demand needs",
+        "tenzing economics p5.48xlarge --own pue=1.3 --per-s 20000 --demand 50000", _economics,
+    )  # fmt: skip
+    parser.add_argument("instance", help="an instance; any name with --usd-per-hour")
+    parser.add_argument("--term", default="", choices=("", *facts.TERMS), help="of the price")
+    parser.add_argument("--region", help="of the price")
+    parser.add_argument("--usd-per-hour", type=float, metavar="USD", help="your own price")
+    parser.add_argument("--own", metavar="NAME=N", type=_named, action="append", default=[],
+                        help="an input of owning: usd, peak_w, pue, utilisation, ...; repeat it",
+                        )  # fmt: skip
+    parser.add_argument("--per-s", type=float, metavar="N",
+                        help="tokens (or requests) that a busy instance makes a second",
+                        )  # fmt: skip
+    parser.add_argument("--usd-per-million", type=float, metavar="USD",
+                        help="what a million of them costs elsewhere: the load to break even",
+                        )  # fmt: skip
+    parser.add_argument("--demand", type=float, metavar="N",
+                        help="tokens (or requests) a second asked for on average")  # fmt: skip
+    parser.add_argument("--forecast", metavar="NAME=N", type=_named, action="append", default=[],
+                        help="an input of the forecast: growth_per_month, peak_to_mean, months, "
+                        "backlog, ...; repeat it")  # fmt: skip
+
+
+def _economics(options: argparse.Namespace) -> int:
+    forecast: dict[str, Any] = dict(options.forecast)
+    if "months" in forecast:
+        forecast["months"] = int(forecast["months"])
+    found = commands.economics(
+        options.instance, term=options.term, region=options.region,
+        usd_per_hour=options.usd_per_hour, per_s=options.per_s,
+        usd_per_million=options.usd_per_million, demand=options.demand, own=dict(options.own),
+        forecast=forecast,
+    )  # fmt: skip
+    print(json.dumps(report.economics_json(found), indent=2) if options.json
+          else report.economics_text(found))  # fmt: skip
+    return EXIT_OK
+
+
+def _named(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER") from None
+
+
+__all__ = ["add_commands"]

@@ -1,0 +1,146 @@
+"""Own or rent, tokens, fleets and sensitivity, as text and JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tenzing.fleet.economics import Bar, Economics, Month, OwnOrRent
+from tenzing.report.table import UNKNOWN, table
+from tenzing.units import Quantity, Usd
+
+
+def economics_text(found: Economics) -> str:
+    """Tables of the two ways, and what follows from the inputs that were given."""
+    parts = [_both_text(found.both, found.instance)]
+    if found.per_s is not None:
+        parts.append(_work_text(found))
+    if found.months:
+        parts.append(_fleet_text(found.months))
+    parts += [_bars_text(title, bars) for title, bars in (
+        ("rent, per million units: one input at a time", found.rent_bars),
+        ("own, an hour with work: one input at a time", found.own_bars),
+    ) if bars]  # fmt: skip
+    if found.assumed:
+        parts.append("assumed, each can be given: " + ", ".join(found.assumed))
+    return "\n\n".join(parts)
+
+
+def _both_text(both: OwnOrRent, instance: str) -> str:
+    own, rent = both.own, both.rent
+    rows = [
+        ("an hour", _money(own.per_hour), _money(rent.rate)),
+        (f"an hour with work ({own.utilisation:.0%} of them)", _money(own.per_used_hour),
+         _money(rent.per_used_hour)),
+        *((f"  of an hour: {name}", _money(cost), "-") for name, cost in own.parts.items()),
+    ]  # fmt: skip
+    priced = ", ".join(x for x in (rent.term, rent.region, rent.date, rent.source) if x)
+    lines = [
+        table((instance, "own", "rent"), rows), "",
+        f"rent: {priced}",
+        f"owning is cheaper from {_share(both.break_even_utilisation)} of the hours with work",
+        f"saved a year by owning: {_money(both.saved_a_year)}; "
+        f"investment back after {_years(both.payback_years)}",
+    ]  # fmt: skip
+    if own.price is None:
+        lines.append("no price of such a server is known: give one with --own usd=...")
+    return "\n".join(lines)
+
+
+def _work_text(found: Economics) -> str:
+    joules = UNKNOWN if found.energy is None else f"{found.energy.amount:.3g} J"
+    lines = [
+        f"at {found.per_s:g} a second when busy: {_money(found.rent_per_million)} a million rented,"
+        f" {_money(found.own_per_million)} owned, {joules} each",
+    ]  # fmt: skip
+    if found.break_even is not None:
+        verdict = "" if found.break_even.reachable else ", more than it can carry: buy them instead"
+        lines.append(f"renting pays from {found.break_even.per_s:,.0f} a second, "
+                     f"{_share(found.break_even.share)} of an instance{verdict}")  # fmt: skip
+    return "\n".join(lines)
+
+
+def _fleet_text(months: Sequence[Month]) -> str:
+    rows = [(m.month + 1, m.mean_per_s, m.peak_per_s, m.needed, m.spares,
+             f"{m.utilisation:.0%}", _money(m.cost)) for m in months]  # fmt: skip
+    headers = ("month", "mean/s", "peak/s", "instances", "spares", "used", "rent a month")
+    return table(headers, rows, "fleet for the demand")
+
+
+def _bars_text(title: str, bars: Sequence[Bar]) -> str:
+    rows = [(bar.name, _input(bar.low_input), _input(bar.high_input), _money(bar.at_low),
+             _money(bar.at_high)) for bar in bars]  # fmt: skip
+    return table(("input", "low", "high", "at low", "at high"), rows, title)
+
+
+def economics_json(found: Economics) -> dict[str, Any]:
+    """The same as plain numbers in the units their names say; unknown is null."""
+    own, rent = found.both.own, found.both.rent
+    return {
+        "instance": found.instance,
+        "own": {
+            "usd_per_hour": _number(own.per_hour),
+            "usd_per_used_hour": _number(own.per_used_hour),
+            "usd_per_hour_asked": _number(own.asked),
+            "usd_per_hour_parts": {name: _number(cost) for name, cost in own.parts.items()},
+        },
+        "rent": {
+            "usd_per_hour": _number(rent.rate), "usd_per_used_hour": _number(rent.per_used_hour),
+            "term": rent.term, "region": rent.region, "date": rent.date, "source": rent.source,
+        },
+        "break_even_utilisation": _finite(found.both.break_even_utilisation),
+        "usd_saved_a_year": _number(found.both.saved_a_year),
+        "payback_years": _finite(found.both.payback_years),
+        "per_s": found.per_s,
+        "usd_per_million": {"rent": _number(found.rent_per_million),
+                            "own": _number(found.own_per_million)},
+        "joules_per_unit": _number(found.energy),
+        "break_even": None if found.break_even is None else asdict(found.break_even),
+        "months": [{"month": m.month + 1, "mean_per_s": m.mean_per_s, "peak_per_s": m.peak_per_s,
+                    "needed": m.needed, "spares": m.spares, "utilisation": m.utilisation,
+                    "usd": _number(m.cost)} for m in found.months],
+        "sensitivity": {"usd_per_million_rent": list(map(_bar_json, found.rent_bars)),
+                        "usd_per_used_hour_own": list(map(_bar_json, found.own_bars))},
+        "assumed": list(found.assumed),
+    }  # fmt: skip
+
+
+def _bar_json(bar: Bar) -> dict[str, Any]:
+    return {"input": bar.name, "low": _plain(bar.low_input), "high": _plain(bar.high_input),
+            "at_low": _number(bar.at_low), "at_high": _number(bar.at_high)}  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    return value.amount if isinstance(value, Quantity) else value
+
+
+def _number(value: Quantity | None) -> float | None:
+    return None if value is None else value.amount
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinity: never is null too, and the amounts beside it say why."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _money(value: Quantity | None) -> str:
+    return UNKNOWN if value is None else str(Usd(value.amount))
+
+
+def _input(value: Any) -> str:
+    return f"{_plain(value):,.4g}"
+
+
+def _share(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.0%}"
+
+
+def _years(value: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    return f"{value:.1f} years" if math.isfinite(value) else "never"
+
+
+__all__ = ["economics_json", "economics_text"]
