@@ -147,6 +147,8 @@ CHIP_KEYS: Final[Mapping[str, Key]] = _table(
     _number("tensor.load_cycles_fp32", "cycles", "load 128 fp32 stationary columns for a matmul"),
     _number("tensor.load_cycles_fp32_transpose", "cycles",
             "load 128 fp32 stationary columns for a transpose"),
+    _number("tensor.streaming_factor", "ratio",
+            "cycles while columns stream over those of the documented rate"),
     _number("tensor.load_latency_cycles", "cycles", "fixed part of a stationary load"),
     _number("tensor.transpose_fp32_cycles_per_row", "cycles", "fp32 transpose, per moving row"),
     _flag("tensor.transpose_exact", "a transpose mode that passes bits through unchanged"),

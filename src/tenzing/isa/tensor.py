@@ -285,6 +285,7 @@ def _tensor_cost(chip: Chip, cycles: float, passes: int, load: float, columns: i
     """``passes`` instructions of ``cycles``; a stationary load in proportion to its columns."""
     clock = chip.number("tensor.clock_ghz")
     streamed = max(cycles, chip.number("tensor.min_interval_cycles"))
+    streamed *= chip.number("tensor.streaming_factor")
     interval = streamed + chip.number("tensor.interval_overhead_cycles")
     latency = (passes - 1) * interval + streamed + chip.number("tensor.latency_overhead_cycles")
     share = columns / chip.integer("tensor.columns")
