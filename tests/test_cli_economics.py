@@ -71,3 +71,18 @@ def test_unknown_is_said_and_is_not_zero(capsys: pytest.CaptureFixture[str]) -> 
 def test_what_is_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["economics", *words]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_regions_by_users(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["regions", "trn1.32xlarge", "--users", "New York=3,40.0:-83.0", "--most-ms", "40"]
+    assert cli.main(words) == 0
+    told = capsys.readouterr().out
+    assert "us-east-1" in told.splitlines()[2] or "us-east-2" in told.splitlines()[2]
+    assert "(too far)" in told
+    assert "unknown" in told
+    assert cli.main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found[0]["offered"] is True
+    assert {row["usd_per_hour"] for row in found if row["offered"] is None} == {None}
+    assert cli.main(["regions", "trn1.32xlarge", "--users", "Atlantis"]) == 2
+    assert "no place of this name" in capsys.readouterr().err

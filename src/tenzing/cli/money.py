@@ -1,17 +1,20 @@
-"""The command about money: economics."""
+"""Commands about money and place: economics, regions."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import Any
 
 from tenzing import commands, facts, report
 from tenzing.cli.arguments import EXIT_OK, command
+from tenzing.fleet.regions import choose_region, place_named
 
 
 def add_commands(sub: Any) -> None:
-    """Add the command of this family to a parser."""
+    """Add the commands of this family to a parser."""
+    _add_regions(sub)
     parser = command(
         sub, "economics", "own or rent an instance, what its work costs, how many a demand needs",
         "tenzing economics p5.48xlarge --own pue=1.3 --per-s 20000 --demand 50000", _economics,
@@ -34,6 +37,36 @@ def add_commands(sub: Any) -> None:
     parser.add_argument("--forecast", metavar="NAME=N", type=_named, action="append", default=[],
                         help="an input of the forecast: growth_per_month, peak_to_mean, months, "
                         "backlog, ...; repeat it")  # fmt: skip
+
+
+def _add_regions(sub: Any) -> None:
+    parser = command(
+        sub, "regions", "regions and Local Zones for an instance by latency, price and offer",
+        "tenzing regions trn2.48xlarge --users London=3,Tokyo --most-ms 120", _regions,
+    )  # fmt: skip
+    parser.add_argument("instance", help="an instance")
+    parser.add_argument("--users", required=True, type=_users, metavar="PLACES",
+                        help="cities of regions, region codes or LATITUDE:LONGITUDE, with commas; "
+                        "=N weighs one")  # fmt: skip
+    parser.add_argument("--most-ms", type=float, default=math.inf, metavar="MS",
+                        help="limit of the mean round trip")  # fmt: skip
+    parser.add_argument("--term", default="", choices=("", *facts.TERMS), help="of the price")
+
+
+def _regions(options: argparse.Namespace) -> int:
+    users = [(place_named(name), weight) for name, weight in options.users]
+    found = choose_region(options.instance, users, most_ms=options.most_ms, term=options.term)
+    print(json.dumps(report.regions_json(found), indent=2) if options.json
+          else report.regions_text(found))  # fmt: skip
+    return EXIT_OK
+
+
+def _users(text: str) -> list[tuple[str, float]]:
+    found = []
+    for word in text.split(","):
+        name, _, weight = word.partition("=")
+        found.append(_named(f"{name}={weight or 1}"))
+    return found
 
 
 def _economics(options: argparse.Namespace) -> int:

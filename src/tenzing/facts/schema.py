@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-ValueType: TypeAlias = Literal["number", "integer", "flag", "text", "integers", "signed", "texts"]
+ValueType: TypeAlias = Literal["number", "integer", "flag", "text", "integers", "signed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,6 @@ class Key:
             return isinstance(value, str) and bool(value.strip())
         if self.type == "integer":
             return isinstance(value, int) and value >= 0
-        if self.type == "texts":
-            return isinstance(value, list) and all(isinstance(x, str) and x for x in value)
         if self.type == "signed":
             return isinstance(value, int | float) and abs(value) < float("inf")
         if self.type == "number":
@@ -486,8 +484,7 @@ REGION_KEYS: Final[Mapping[str, Key]] = _table(
     Key("latitude", "degrees", "signed", "of that place, north positive"),
     Key("longitude", "degrees", "signed", "of that place, east positive"),
     _text("parent", "the region whose control plane a Local Zone uses", False),
-    Key("families", "text", "texts", "instance families known to be offered; others are unknown",
-        False),
+    _text("spoken", "how price sources shorten it", False),
 )  # fmt: skip
 
 TERMS: Final[Mapping[str, str]] = {

@@ -23,6 +23,7 @@ from tenzing.report.launches import (
 from tenzing.report.leaning import leaning_json, leaning_text
 from tenzing.report.measured import measured_text
 from tenzing.report.profile import profile_summary
+from tenzing.report.regions import regions_json, regions_text
 from tenzing.report.run import error_json, run_json, run_summary
 from tenzing.report.saved import saved_json, saved_text
 from tenzing.report.scores import score_text
@@ -32,8 +33,8 @@ __all__ = [
     "Table", "advice_json", "advice_text", "choices_json", "choices_text", "comparison_json",
     "comparison_table", "comparison_text", "difference_text", "economics_json", "economics_text",
     "error_json", "findings_json", "findings_text", "leaning_json", "leaning_text", "measured_text",
-    "profile_json", "profile_summary", "profile_text", "read_profile", "run_json",
-    "run_result_json", "run_result_text", "run_summary", "saved_json", "saved_text", "score_text",
-    "table", "write_choices_csv", "write_choices_html", "write_html", "write_run_explorer",
-    "write_run_html", "write_run_perfetto",
+    "profile_json", "profile_summary", "profile_text", "read_profile", "regions_json",
+    "regions_text", "run_json", "run_result_json", "run_result_text", "run_summary", "saved_json",
+    "saved_text", "score_text", "table", "write_choices_csv", "write_choices_html", "write_html",
+    "write_run_explorer", "write_run_html", "write_run_perfetto",
 ]  # fmt: skip
