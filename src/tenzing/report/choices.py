@@ -172,6 +172,22 @@ def prices_note(choices: Sequence[Choice]) -> str:
     return "prices: " + ", ".join(f"{name} {words}" for name, words in told.items())
 
 
+def assumptions(found: Comparison) -> str:
+    """What was assumed, the same of several instances named once."""
+    groups: dict[str, list[str]] = {}
+    for line in found.assumed:
+        where, _, what = line.rpartition(": ")
+        groups.setdefault(what, []).append(where)
+    instances = {c.instance for c in found.choices}
+    told = []
+    for what, places in groups.items():
+        few = [place for place in places if place in instances]
+        other = [place for place in places if place and place not in instances]
+        named = "".join(f"{place}: " for place in other)
+        told.append(f"{named}{what}" + (f" ({', '.join(few)})" if few else ""))
+    return "; ".join(told)
+
+
 def choices_text(found: Comparison, *, every: bool = False) -> str:
     """The best configuration of each target (or every one), what is missing, what was assumed."""
     shown = found.choices if every else found.best
@@ -185,7 +201,7 @@ def choices_text(found: Comparison, *, every: bool = False) -> str:
     if notes:
         lines += ["", *notes]
     if found.assumed:
-        lines += ["", "assumed: " + "; ".join(found.assumed)]
+        lines += ["", "assumed: " + assumptions(found)]
     return "\n".join(lines)
 
 
@@ -232,6 +248,6 @@ def _cell(value: Any) -> Any:
 
 
 __all__ = [
-    "LABEL", "choices_json", "choices_text", "heading", "month_usd", "prices_note", "run_days",
-    "run_mwh", "run_usd", "table_of", "write_choices_csv",
+    "LABEL", "assumptions", "choices_json", "choices_text", "heading", "month_usd",
+    "prices_note", "run_days", "run_mwh", "run_usd", "table_of", "write_choices_csv",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tenzing.fleet import Choice, Comparison, sensitivity
-from tenzing.report.choices import LABEL, heading, prices_note, table_of
+from tenzing.report.choices import LABEL, assumptions, heading, prices_note, table_of
 from tenzing.report.html import Cards, Section, Text, write_html
 from tenzing.report.plot import Mark, Series, plot_svg
 from tenzing.report.table import Table
@@ -163,7 +163,7 @@ def write_choices_html(found: Comparison, path: Path) -> Path:
         note = f"{len(every)} of {len(found.choices)} configurations; the CSV has all."
         sections.append(Sortable(table_of(found, every), "Configurations", note))
     if found.assumed:
-        sections.append(Text("; ".join(found.assumed), "Assumed"))
+        sections.append(Text(assumptions(found), "Assumed"))
     sections.append(Script())
     return write_html(path, title.split(":")[0] + ": which silicon", sections,
                       f"{title}. {lead}.", "Calibrated on published measurements; see the "
