@@ -96,6 +96,21 @@ def test_resizing() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_sampling_on_a_grid(mode: str, padding: str) -> None:
+    def sampled(align: bool) -> Any:
+        return lambda x, grid: F.grid_sample(x, grid, mode, padding, align)
+
+    cases = {"corners": sampled(True), "plain": sampled(False)}
+    agree(cases, draw(2, 3, 5, 6), draw(2, 4, 7, 2, seed=1) * 0.8, tolerance=2e-5)
+
+
+def test_sampling_of_volumes() -> None:
+    cases = {"linear": lambda x, grid: F.grid_sample(x, grid, align_corners=False)}
+    agree(cases, draw(2, 3, 4, 5, 6), draw(2, 3, 2, 4, 3, seed=1) * 0.8, tolerance=2e-5)
+
+
 def test_rearrangements_of_images() -> None:
     agree(
         {

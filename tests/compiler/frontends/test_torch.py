@@ -72,6 +72,23 @@ def test_a_written_buffer_is_an_aliased_output() -> None:
     assert (scaled.tolist(), float(count)) == ([5.0] * 3, 5.0)
 
 
+def test_a_view_that_the_decomposed_form_does_not_allow_is_a_reshape() -> None:
+    """Fused attention leaves its result as it is viewed; its mathematical form does not."""
+
+    def forward(self: Any, x: Any) -> Any:
+        q = x.view(2, 5, 3, 4).transpose(1, 2)
+        out = nn.functional.scaled_dot_product_attention(q, q, q)
+        return out.permute(0, 2, 1, 3).contiguous().view(2, 5, 12)
+
+    model, q = Model(forward).eval(), torch.randn(2, 5, 12, generator=torch.manual_seed(0))
+    program = torch.export.export(model, (q,))
+    views = [node.target for node in program.graph.nodes]
+    imported = import_exported(program)
+    assert [node.target for node in program.graph.nodes] == views  # the user's own stays
+    (got,) = run(imported.graph, [q.numpy()], {})
+    np.testing.assert_allclose(got, model(q).numpy(), atol=1e-5)
+
+
 def test_unknown_operation_names_overload_module_line_and_next_step() -> None:
     class Inverse(nn.Module):  # type: ignore[misc]
         def forward(self, x: Any) -> Any:

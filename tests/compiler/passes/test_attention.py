@@ -93,6 +93,28 @@ def test_recognised_with_batch_and_heads_in_one_dim(golden: Any) -> None:
     golden(to_text(final))
 
 
+def test_masks_of_windows_and_of_heads_join() -> None:
+    """Swin: a bias for every head, then a mask for every window of an image, one rank higher."""
+    windows = 3
+    builder = GraphBuilder("windows")
+    q, k, v = (builder.input(n, (BATCH * windows, HEADS, LENGTH, WIDTH), F32) for n in "qkv")
+    bias = builder.input("bias", (1, HEADS, LENGTH, LENGTH), F32)
+    mask = builder.input("mask", (1, windows, 1, LENGTH, LENGTH), F32)
+    scores = builder.add(ops.DotGeneral(((0, 1), (0, 1)), ((3,), (3,))), q, k)
+    wide = builder.add(ops.BroadcastInDim(scores.shape, (0, 1, 2, 3)), bias)
+    scores = builder.add(ops.Add(), scores, wide)
+    apart = (BATCH, windows, HEADS, LENGTH, LENGTH)
+    turned = builder.add(ops.Reshape(apart), scores)
+    hidden = builder.add(ops.BroadcastInDim(apart, (0, 1, 2, 3, 4)), mask)
+    back = builder.add(ops.Reshape(scores.shape), builder.add(ops.Add(), turned, hidden))
+    weights = builder.add(ops.Softmax(), back)
+    out = builder.add(ops.DotGeneral(((0, 1), (0, 1)), ((3,), (2,))), weights, v)
+    graph = builder.build([out])
+    final = after(graph, RecogniseAttention())
+    assert final.count()["attention"] == 1
+    same_values(graph, final)
+
+
 def test_a_mask_of_keys_is_not_repeated_for_heads_and_queries() -> None:
     builder = GraphBuilder("keys")
     q, k, v = (builder.input(n, (BATCH, HEADS, LENGTH, WIDTH), F32) for n in "qkv")

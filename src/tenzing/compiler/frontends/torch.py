@@ -90,7 +90,7 @@ def import_exported(program: Any, *, name: str = "model") -> Imported:
     for overload in KEPT_WHOLE:
         packet, variant = overload.split(".")
         table.pop(getattr(getattr(torch.ops.aten, packet), variant), None)
-    with math_attention(torch), quiet():
+    with math_attention(torch), views_as_reshapes(torch, program), quiet():
         program = program.run_decompositions(table)
     return _ProgramReader(torch, program, name).read()
 
@@ -100,6 +100,25 @@ def math_attention(torch: Any) -> Iterator[None]:
     """Decompose attention by its mathematical form: the flash form gives wrong gradients."""
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         yield
+
+
+@contextmanager
+def views_as_reshapes(torch: Any, program: Any) -> Iterator[None]:
+    """While it is decomposed, a program reshapes where it viewed.
+
+    What an operation is decomposed into may lie in memory in another way than its own result did,
+    so that a view of it has become impossible; a graph knows no strides anyway.
+    """
+    view, reshape = torch.ops.aten.view.default, torch.ops.aten.reshape.default
+    graphs = [m for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule)]
+    views = [node for m in graphs for node in m.graph.nodes if node.target is view]
+    try:
+        for node in views:
+            node.target = reshape
+        yield
+    finally:
+        for node in views:
+            node.target = view
 
 
 class Unknown:

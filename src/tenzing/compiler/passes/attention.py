@@ -295,6 +295,8 @@ def _unscaled(builder: GraphBuilder, q: Value) -> tuple[Value, float]:
 
 def _small_mask(builder: GraphBuilder, mask: Value, lead: Shape) -> Value:
     """A mask of rank 4 without the dims it only repeats along."""
+    if len(mask.shape) > MASK_RANK:  # windows of images apart from the images
+        return builder.add(Reshape((*lead, *_tail(mask.shape))), mask)
     node = builder.maker(mask)
     while node is not None and isinstance(node.op, BroadcastInDim | Convert):
         source = node.inputs[0]

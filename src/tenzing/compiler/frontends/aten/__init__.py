@@ -12,6 +12,7 @@ from tenzing.compiler.frontends.aten import (  # noqa: F401  (importing fills th
     random,
     reduction,
     resizing,
+    sampling,
     trigonometry,
     window,
 )

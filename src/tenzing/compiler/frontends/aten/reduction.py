@@ -106,12 +106,12 @@ def _argmax(t: Translator, x: Value, dim: int | None = None, keepdim: bool = Fal
     return _keep(t, place, x.shape, (dim,), keepdim)
 
 
-@aten("any.default", "any.dim", "any.dims")
+@aten("any.default", "any.dim", "any.dims", "_is_any_true.default")
 def _any(t: Translator, x: Value, dims: Dims = None, keepdim: bool = False) -> Result:
     return reduce(t, "or", truth(t, x, x.shape), dims, keepdim)
 
 
-@aten("all.default", "all.dim", "all.dims")
+@aten("all.default", "all.dim", "all.dims", "_is_all_true.default")
 def _all(t: Translator, x: Value, dims: Dims = None, keepdim: bool = False) -> Result:
     return reduce(t, "and", truth(t, x, x.shape), dims, keepdim)
 

@@ -179,6 +179,15 @@ class Translator:
             return self.broadcast(self.convert(x, dtype), shape)
         return self.splat(x, TensorType(tuple(shape), dtype))
 
+    def apply(self, op: Op, *values: Value | Number) -> Value:
+        """``op`` of values and numbers, stretched to one shape; numbers take the values' dtype."""
+        given = [v for v in values if isinstance(v, Value)]
+        shape = np.broadcast_shapes(*(v.shape for v in given))
+        dtype = given[0].dtype
+        full = [self.broadcast(v, shape) if isinstance(v, Value)
+                else self.splat(v, TensorType(shape, dtype)) for v in values]  # fmt: skip
+        return self.emit(op, *full)
+
     def dim(self, dim: int, rank: int) -> int:
         """A dim counted from the start."""
         return dim + max(rank, 1) if dim < 0 else dim

@@ -211,15 +211,6 @@ class Translator(aten.Translator):
         shape = np.broadcast_shapes(*(v.shape for v in values))
         return [self.broadcast(v, shape) for v in values]
 
-    def apply(self, op: Op, *values: Value | float) -> Value:
-        """``op`` of values and numbers, stretched to one shape; numbers take the values' dtype."""
-        given = [v for v in values if isinstance(v, Value)]
-        shape = np.broadcast_shapes(*(v.shape for v in given))
-        dtype = given[0].dtype
-        full = [self.broadcast(v, shape) if isinstance(v, Value)
-                else self.splat(v, TensorType(shape, dtype)) for v in values]  # fmt: skip
-        return self.emit(op, *full)
-
 
 __all__ = [
     "MICROSOFT", "RULES", "SEQUENCES", "FollowingBuilder", "Item", "Knowledge", "Known", "Region",
