@@ -303,15 +303,15 @@ DECODERS = (
     "gemma2", "glm", "glm4", "glm4_moe", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss",
     "gptj", "granite", "granitemoe", "granitemoehybrid", "granitemoeshared", "helium",
     "hunyuan_v1_dense", "hunyuan_v1_moe", "jamba", "kimi_linear", "lfm2", "llama4_text",
-    "minimax", "minimax_m2", "ministral", "modernbert-decoder", "mpt", "nemotron", "olmo",
-    "olmo2", "olmo3", "olmo_hybrid", "olmoe", "openai-gpt", "opt", "persimmon", "phi", "phimoe",
-    "qwen2_moe", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv", "seed_oss", "smollm3",
-    "stablelm", "starcoder2", "vaultgemma", "xglm", "xlm", "xlnet", "xlstm",
+    "minimax", "minimax_m2", "ministral", "modernbert-decoder", "mpt", "nanochat", "nemotron",
+    "olmo", "olmo2", "olmo3", "olmo_hybrid", "olmoe", "openai-gpt", "opt", "persimmon", "phi",
+    "phimoe", "qwen2_moe", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv", "seed_oss",
+    "smollm3", "stablelm", "starcoder2", "vaultgemma", "xglm", "xlm", "xlnet", "xlstm",
 )  # fmt: skip
 ENCODERS = (
-    "albert", "big_bird", "convbert", "deberta", "deberta-v2", "electra", "esm", "flaubert",
-    "fnet", "funnel", "ibert", "luke", "mobilebert", "modernbert", "mpnet", "nomic_bert",
-    "nystromformer", "rembert", "roberta", "roformer", "squeezebert",
+    "albert", "big_bird", "camembert", "convbert", "deberta", "deberta-v2", "electra", "esm",
+    "flaubert", "fnet", "funnel", "ibert", "luke", "mobilebert", "modernbert", "mpnet",
+    "nomic_bert", "nystromformer", "rembert", "roberta", "roformer", "squeezebert",
 )  # fmt: skip
 ENCODER_DECODERS = (
     "bart", "bigbird_pegasus", "blenderbot", "m2m_100", "marian", "mbart", "mt5", "mvp",

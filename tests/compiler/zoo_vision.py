@@ -31,11 +31,6 @@ PYRAMID_SWIN = {
     **WINDOWED, "model_type": "swin", "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 4],
     "out_features": ["stage1", "stage2", "stage3", "stage4"],
 }  # fmt: skip
-EFFICIENT = {
-    "image_size": 32, "width_coefficient": 1.0, "depth_coefficient": 1.0, "kernel_sizes": [3, 5],
-    "in_channels": [32, 16], "out_channels": [16, 24], "strides": [1, 2],
-    "num_block_repeats": [1, 2], "expand_ratios": [1, 4],
-}  # fmt: skip
 DINO = {**VISION, "model_type": "dinov2", "mlp_ratio": 2, "num_hidden_layers": 4,
         "out_features": ["stage1", "stage2", "stage3", "stage4"], "reshape_hidden_states": False,
         }  # fmt: skip
@@ -170,9 +165,6 @@ IMAGES: Mapping[str, Maker] = {
     "mobilevitv2": _kind("MobileViTV2", "Model", {
         "image_size": 64, "width_multiplier": 0.25, "initializer_range": 0.2,
     }, LARGE),
-    "efficientnet": _kind("EfficientNet", "ForImageClassification", {
-        **EFFICIENT, "hidden_dim": 1280,
-    }),
     "regnet": _kind("RegNet", "ForImageClassification", {
         **STAGES, "embedding_size": 16, "groups_width": 8,
     }),
@@ -255,13 +247,6 @@ DENSE: Mapping[str, Maker] = {
     "table_transformer": _kind("TableTransformer", "ForObjectDetection", {
         **DETECTOR, **OWN_RESNET,
     }, LARGE),
-    "rt_detr": _kind("RTDetr", "ForObjectDetection", {
-        **DETECTOR, "encoder_hidden_dim": 32, "encoder_in_channels": [24, 32, 40],
-        "decoder_in_channels": [32, 32, 32], "num_feature_levels": 3,
-        "backbone_config": {
-            **PYRAMID_RESNET, "model_type": "rt_detr_resnet", "hidden_sizes": [16, 24, 32, 40],
-        }, "anchor_image_size": None, "hidden_expansion": 0.5,
-    }, LARGE),
     "yolos": _kind("Yolos", "ForObjectDetection", {
         **VISION, "image_size": [32, 32], "num_detection_tokens": 5,
     }),
@@ -317,18 +302,9 @@ TOWERS: Mapping[str, Maker] = {
     "flava": _kind("FlavaImage", "Model", VISION),
     "git": _kind("Git", "ForCausalLM", {**TEXT_TOWER, "vision_config": VISION},
                  WORDS_AND_PICTURE),
-    "align": _kind("Align", "Model", {
-        "text_config": TEXT_TOWER, "projection_dim": 24,
-        "vision_config": {**EFFICIENT, "hidden_dim": 1280},
-    }, WORDS_AND_PICTURE),
     "llava": _make("LlavaForConditionalGeneration", "LlavaConfig", {
         "text_config": LLAMA, "vision_config": {**VISION, "model_type": "clip_vision_model"},
         "image_token_index": 95, "image_seq_length": 16,
-    }, {"input_ids": lambda: _with_image(16), "pixel_values": pixels}, use_cache=False),
-    "paligemma": _make("PaliGemmaForConditionalGeneration", "PaliGemmaConfig", {
-        "text_config": {**LLAMA, "model_type": "gemma"}, "projection_dim": 64,
-        "vision_config": {**VISION, "model_type": "siglip_vision_model", "projection_dim": 64},
-        "image_token_index": 95, "image_token_id": 95,
     }, {"input_ids": lambda: _with_image(16), "pixel_values": pixels}, use_cache=False),
 }  # fmt: skip
 
