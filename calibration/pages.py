@@ -45,14 +45,15 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     """Median and 90th percentile of the checks, and of all."""
     checks = [o for o in outcomes if not o.fit]
     return "; ".join(
-        f"{name}: median |ln(simulated/published)| {_quantile(some, 0.5):.3f}, 90th "
-        f"{_quantile(some, 0.9):.3f}, signed {median(o.ln_ratio for o in some):+.3f}, "
+        f"{name}: median |ln(simulated/published)| {quantile(some, 0.5):.3f}, 90th "
+        f"{quantile(some, 0.9):.3f}, signed {median(o.ln_ratio for o in some):+.3f}, "
         f"rows {len(some)}"
         for name, some in (("checks", checks), ("all", outcomes)) if some
     )  # fmt: skip
 
 
-def _quantile(outcomes: Sequence[Outcome], share: float) -> float:
+def quantile(outcomes: Sequence[Outcome], share: float) -> float:
+    """A quantile of |ln(simulated / published)|."""
     errors = sorted(abs(o.ln_ratio) for o in outcomes)
     return errors[min(len(errors) - 1, int(share * len(errors)))]
 

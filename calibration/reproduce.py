@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from calibration.sensitivity import LARGEST, sensitivities
 
 from calibration import kernels, micro, networks, tuned
 from tenzing.machine import Analysis, Options, analyse
@@ -18,6 +20,7 @@ from tenzing.nki import Spec, session
 from tenzing.units import PS_PER_US
 
 HERE = Path(__file__).parent
+DATA = HERE / "reproductions.json"
 MODULES = (kernels, tuned, micro, networks)
 SHARES = ("Tensor", "Vector", "Scalar", "DMA", "mfu", "mbu")
 
@@ -27,7 +30,8 @@ class Outcome:
     """One row: microseconds published and simulated, counters, what the time rests on.
 
     ``active`` is the share of the time in which an engine has an instruction under way, from
-    dispatch to result, as a profiler shows it; ``busy`` the share in which it can take no other.
+    dispatch to result, as a profiler shows it; ``busy`` the share in which it can take no other;
+    ``use`` the same of the program alone.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Outcome:
     published: dict[str, float]
     active: dict[str, float]
     busy: dict[str, float]
+    use: dict[str, float]
     mfu: float
     mbu: float
     hbm_read_bytes: int
@@ -47,6 +52,7 @@ class Outcome:
     fits: bool
     fit: bool
     assumed: list[str]
+    sensitivity: dict[str, float] | None
     note: str
     source: str
 
@@ -96,14 +102,20 @@ def comparable_us(row: Mapping[str, Any], total_ps: float, launch_ps: float) -> 
     return float(time_ps / PS_PER_US / row.get("repeat", 1) + row.get("includes_us", 0.0))
 
 
-def simulate(row: Mapping[str, Any]) -> Outcome:
-    """Record the row's kernel for time only and analyse it."""
-    return outcome(row, record(row))
+def simulate(row: Mapping[str, Any], sensitivity: bool = False) -> Outcome:
+    """Record the row's kernel for time only and analyse it; ``sensitivity`` to facts if asked."""
+    return outcome(row, record(row), sensitivity)
 
 
-def outcome(row: Mapping[str, Any], result: Analysis) -> Outcome:
+def load() -> list[Outcome]:
+    """The recorded outcomes."""
+    return [Outcome(**o) for o in json.loads(DATA.read_text(encoding="utf-8"))]
+
+
+def outcome(row: Mapping[str, Any], result: Analysis, measured: bool = False) -> Outcome:
     """What the row and its analysis say."""
     simulated = comparable_us(row, result.total_ps, result.launch_ps)
+    slopes = sensitivities(result) if measured and len(result.program) <= LARGEST else None
     # a published share is of the whole figure, with whatever that includes
     scale = result.total_ps / PS_PER_US / row.get("repeat", 1) / simulated
     return Outcome(
@@ -112,9 +124,9 @@ def outcome(row: Mapping[str, Any], result: Analysis) -> Outcome:
         limit=result.limit, published=dict(row.get("counters", {})),
         active={k: v * scale for k, v in result.active.items()},
         busy={k: v * scale for k, v in result.utilisation.items()},
-        mfu=result.mfu * scale, mbu=result.mbu * scale,
+        use=dict(result.utilisation), mfu=result.mfu * scale, mbu=result.mbu * scale,
         hbm_read_bytes=result.hbm_read_bytes, hbm_write_bytes=result.hbm_write_bytes,
         fits=not any(f.rule == "capacity" for f in result.findings), fit=row.get("fit", False),
-        assumed=[path for path, _ in result.chip.assumed_used()],
+        assumed=[path for path, _ in result.chip.assumed_used()], sensitivity=slopes,
         note=row.get("note", ""), source=row["source"],
     )  # fmt: skip

@@ -12,9 +12,7 @@ import sys
 from dataclasses import asdict
 
 from calibration.pages import results, table
-from calibration.reproduce import HERE, rows, simulate
-
-DATA = HERE / "reproductions.json"
+from calibration.reproduce import DATA, HERE, rows, simulate
 
 
 def main() -> int:
@@ -28,7 +26,7 @@ def main() -> int:
     for row in rows():
         if options.only in row["name"]:
             print(f"  {row['name']}", file=sys.stderr, flush=True)
-            outcomes.append(simulate(row))
+            outcomes.append(simulate(row, sensitivity=options.write))
     text = json.dumps([asdict(o) for o in outcomes], indent=1)
     if options.write:
         DATA.write_text(text + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from calibration.run import DATA
 
-from calibration import pages, reproduce
+from calibration import pages, reproduce, residuals, wrong
 
 ROWS = reproduce.rows()
 KNOWN = {o["name"]: o for o in json.loads(DATA.read_text())}
@@ -57,5 +57,27 @@ def test_every_row_names_its_source_and_counters_we_know() -> None:
 
 
 def test_results_page_is_up_to_date() -> None:
-    outcomes = [reproduce.Outcome(**o) for o in KNOWN.values()]
+    outcomes = reproduce.load()
     assert (DATA.parent / "RESULTS.md").read_text() == pages.results(outcomes)
+
+
+def test_how_wrong_page_and_residuals_are_up_to_date() -> None:
+    outcomes = reproduce.load()
+    assert residuals.TARGET.read_text() == residuals.text(outcomes), (
+        "run `python -m calibration.residuals`"
+    )
+    assert wrong.PAGE.read_text() == wrong.page(outcomes), "run `python -m calibration.wrong`"
+
+
+def test_intervals_cover_what_they_say() -> None:
+    checks = residuals.checks(reproduce.load())
+    inside = sum(wrong.covered(o) for o in checks) / len(checks)
+    assert 0.7 <= inside <= 0.9
+
+
+def test_sensitivity_of_a_product_is_to_the_tensor_engine() -> None:
+    row = next(r for r in ROWS if r["name"].startswith("products 128 x 128 x 512"))
+    slopes = reproduce.simulate(row, sensitivity=True).sensitivity
+    assert slopes is not None
+    assert max(slopes, key=lambda path: abs(slopes[path])) == "tensor.streaming_factor"
+    assert "dma.descriptor_ns" not in slopes

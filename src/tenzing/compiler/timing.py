@@ -22,7 +22,7 @@ from tenzing.compiler.repetition import collapse, find_repetition
 from tenzing.errors import CapacityError
 from tenzing.fabric import Collective, Mesh, collective_ps
 from tenzing.facts import Chip
-from tenzing.machine import Analysis, analyse
+from tenzing.machine import Analysis, Interval, analyse, interval
 from tenzing.machine.store import cached
 from tenzing.units import PS_PER_S, format_bytes
 
@@ -79,6 +79,11 @@ class GraphTime:
     def latency_ps(self) -> int:
         """One execution on the device, launch included."""
         return self.total_ps + self.launch_ps
+
+    @property
+    def interval(self) -> Interval:
+        """An 80 % interval of ``latency_ps``, from kernels: what layers share is not in it."""
+        return interval(self.latency_ps, self.utilisation, self.assumed)
 
     @property
     def latency_us(self) -> float:

@@ -13,6 +13,7 @@ from tenzing.facts.power import Draw, Power, power, power_facts
 from tenzing.facts.price import PRICES_VARIABLE, NoPrice, Price, best_price, no_price, price, prices
 from tenzing.facts.region import region, regions
 from tenzing.facts.render import as_json, model_json, render, render_model, schema_page
+from tenzing.facts.residuals import residuals
 from tenzing.facts.schema import TERMS
 from tenzing.facts.software import software, software_facts
 from tenzing.facts.task import task, task_about, tasks
@@ -23,7 +24,7 @@ __all__ = [
     "accelerators", "all_chips", "as_json", "best_price", "chip", "chips", "economy",
     "explorer_schema", "find_shape", "instance", "instances", "instances_of", "knows_model",
     "launches", "model", "model_entry", "model_json", "models", "no_price", "power", "power_facts",
-    "price", "prices", "region", "regions", "render", "render_model", "rival", "rival_facts",
-    "schema_page", "server", "shapes", "software", "software_facts", "sources", "task",
-    "task_about", "tasks",
+    "price", "prices", "region", "regions", "render", "render_model", "residuals", "rival",
+    "rival_facts", "schema_page", "server", "shapes", "software", "software_facts", "sources",
+    "task", "task_about", "tasks",
 ]  # fmt: skip

@@ -10,10 +10,11 @@ from tenzing.machine.occupancy import Tenants, no_tenants
 from tenzing.machine.place import Placement, hbm_need_bytes, lifetimes, place
 from tenzing.machine.schedule import Schedule, schedule
 from tenzing.machine.transfers import TransferClass
+from tenzing.machine.uncertainty import Interval, interval
 
 __all__ = [
-    "ACTIVE", "DMA_TRACK", "INTERNAL", "TRACKS", "Advice", "Analysis", "Core", "Link",
+    "ACTIVE", "DMA_TRACK", "INTERNAL", "TRACKS", "Advice", "Analysis", "Core", "Interval", "Link",
     "OperationTime", "Options", "Placement", "Schedule", "Tenants", "TransferClass",
-    "active_core", "analyse", "analyse_dependencies", "hbm_need_bytes", "lifetimes", "no_tenants",
-    "place", "schedule",
+    "active_core", "analyse", "analyse_dependencies", "hbm_need_bytes", "interval", "lifetimes",
+    "no_tenants", "place", "schedule",
 ]  # fmt: skip

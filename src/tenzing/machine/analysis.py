@@ -21,7 +21,7 @@ from tenzing.machine.occupancy import Tenants, tenants
 from tenzing.machine.place import Placement, place
 from tenzing.machine.schedule import Schedule, schedule
 from tenzing.machine.transfers import TransferClass, transfers_by_size
-from tenzing.machine.uncertainty import limit
+from tenzing.machine.uncertainty import Interval, interval, limit
 from tenzing.timeline import NONE, Timeline
 from tenzing.units import PS_PER_S, ns_to_ps
 
@@ -114,6 +114,13 @@ class Analysis:
     def limit(self) -> str:
         """What dominates the time: "tensor", "vector", "dma", or "latency" when nothing does."""
         return limit(self.utilisation)
+
+    @property
+    def interval(self) -> Interval:
+        """An 80 % interval of ``latency_ps``."""
+        return interval(
+            self.latency_ps, self.utilisation, [path for path, _ in self.chip.assumed_used()]
+        )
 
     @property
     def instructions(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from tenzing.errors import Finding, Loc, TenzingError
 from tenzing.facts import Chip, Fact
-from tenzing.machine import OperationTime
+from tenzing.machine import Interval, OperationTime
 from tenzing.report.html import (
     Bars,
     Beside,
@@ -51,6 +51,8 @@ class Analysis(Protocol):
     def total_ps(self) -> int: ...
     @property
     def latency_ps(self) -> int: ...
+    @property
+    def interval(self) -> Interval: ...
     @property
     def busy_ps(self) -> dict[str, int]: ...
     @property
@@ -102,6 +104,7 @@ def _figures(analysis: Analysis) -> list[tuple[str, str]]:
     return [
         ("time", f"{format_time(analysis.latency_ps)} on the device: "
                  f"{format_time(analysis.total_ps)} program, {format_time(launch)} launch"),
+        ("80 %", interval_words(analysis.interval)),
         ("compute", _compute_words(analysis)),
         ("memory", f"HBM {format_bytes(analysis.hbm_read_bytes)} read, "
                    f"{format_bytes(analysis.hbm_write_bytes)} written; MBU {analysis.mbu:.1%} of "
@@ -111,6 +114,20 @@ def _figures(analysis: Analysis) -> list[tuple[str, str]]:
         ("HBM", f"{format_bytes(analysis.hbm_bytes)} of tensors"),
         ("record", f"{analysis.instructions:,} instructions"),
     ]  # fmt: skip
+
+
+def interval_words(found: Interval) -> str:
+    """The interval of a time, and where it comes from."""
+    return (f"{format_time(found.low_ps)} to {format_time(found.high_ps)}, by published "
+            f"{found.limit}-bound kernels and assumed facts")  # fmt: skip
+
+
+def interval_json(found: Interval) -> dict[str, Any]:
+    """The interval in plain types; widths are natural logarithms."""
+    return {
+        "low_ps": found.low_ps, "high_ps": found.high_ps, "class": found.limit,
+        "half_width_ln": found.half_width, "assumed_part_ln": found.assumed,
+    }  # fmt: skip
 
 
 def _compute_words(analysis: Analysis) -> str:
@@ -216,6 +233,7 @@ def run_json(analysis: Analysis) -> dict[str, Any]:
         "instructions": analysis.instructions,
         "program_ps": analysis.total_ps,
         "latency_ps": analysis.latency_ps,
+        "interval_80": interval_json(analysis.interval),
         "flops": analysis.flops,
         "mfu": analysis.mfu,
         "mbu": analysis.mbu,
