@@ -12,7 +12,15 @@ from tenzing import facts
 from tenzing.errors import Finding, Loc
 from tenzing.fleet import Bill
 from tenzing.isa.operand import Space
-from tenzing.machine import Interval, Advice, Link, OperationTime, Tenants, TransferClass, no_tenants
+from tenzing.machine import (
+    Advice,
+    Interval,
+    Link,
+    OperationTime,
+    Tenants,
+    TransferClass,
+    no_tenants,
+)
 from tenzing.timeline import Timeline
 from tenzing.units import PS_PER_US
 
@@ -45,7 +53,9 @@ class SampleAnalysis:
     critical_path: tuple[Link, ...] = (
         Link(0, Loc("gemm.py", 6, "gemm"), (("computing", 100 * PS_PER_US),)),
     )
-    interval: Interval = Interval(90 * PS_PER_US, 130 * PS_PER_US, "dma", 0.2, 0.1)
+    interval: Interval = field(
+        default_factory=lambda: Interval(90 * PS_PER_US, 130 * PS_PER_US, "dma", 0.2, 0.1)
+    )
     advice: tuple[Advice, ...] = (
         Advice(Loc("gemm.py", 6, "gemm"), "multiply in bf16", "it is wide", 100, 40),
     )

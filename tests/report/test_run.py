@@ -102,3 +102,11 @@ def test_errors_as_json(error: Any, count: int) -> None:
 
 def test_the_whole_summary(make_analysis: Any, golden: Any) -> None:
     golden(run_summary(make_analysis()))
+
+
+def test_time_comes_with_its_interval(make_analysis: Any) -> None:
+    analysis = make_analysis()
+    assert "90.00 us to 130.00 us" in run_summary(analysis)
+    found = run_json(analysis)["interval_80"]
+    assert found["low_ps"] < analysis.latency_ps < found["high_ps"]
+    assert found["class"] == "dma"
