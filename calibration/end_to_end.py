@@ -33,6 +33,10 @@ software stack, number format, statistic) have factors with normal priors; a clu
 of its own that predictions do not use. Priors and the spread of clusters were chosen from a few
 values with these same scores, so the figures below flatter a little. Intervals are quantiles of
 these residuals, so their coverage is near 80 % by construction here.
+
+Rows without a prompt length are scored on time to first token and never fitted on it. An H100 was
+measured once for this project: its figures chose structure (growth with the batch found on AWS
+silicon is not a rival's; such rows teach nothing), but no constant was fitted to them.
 """
 
 

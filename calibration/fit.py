@@ -40,7 +40,7 @@ PRIORS = {
     "prefill": (1.0, 0.25), "collective": (1.0, 0.25), "first_token": LOOSE,
     "training_step": LOOSE, "output_rate": (0.25, 0.25), "between_tokens": (0.25, 0.25),
     "request_rate": (0.25, 0.25),
-    "forward": (0.5, 0.1), "saturated": LOOSE,
+    "forward": LOOSE, "saturated": LOOSE,
     "generation_audio": LOOSE, "generation_diffusion": LOOSE,
 }  # fmt: skip
 CLASS_GROUPS = 20  # or so many configurations of at least two clusters

@@ -32,6 +32,16 @@ def test_time_grows_with_work_and_shrinks_with_ranks() -> None:
     assert short.calibrated.value < long.calibrated.value
 
 
+def test_products_are_a_roofline_and_the_cache_adds_to_them() -> None:
+    """A rival's step grows with the batch no faster than its bytes do."""
+
+    def value(batch: int) -> float:
+        layout = Layout("gpu-h100")
+        return decode_step("llama-3.1-8b", layout, batch=batch, context=1152).calibrated.value
+
+    assert value(1) < value(64) < 2 * value(1)
+
+
 @pytest.mark.parametrize(
     ("model", "layout", "fits"),
     [  # configurations among the published rows run; these others are known not to

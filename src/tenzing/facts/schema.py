@@ -373,6 +373,7 @@ SOFTWARE_KEYS: Final[Mapping[str, Key]] = _table(
     ),
     _number("serving.default_input", "tokens", "prompt of a row that states none"),
     _number("serving.default_output", "tokens", "answer of a row that states none"),
+    _number("vision.flops_per_byte", "ratio", "FLOPs of a convolution for a byte of feature map"),
     _number("vision.launch_s", "s", "call of a compiled model"),
     _number("vision.layer_s", "s", "kernels of a layer that are neither products nor bytes"),
     _number("vision.pixel_s", "s", "stem and input of one pixel"),

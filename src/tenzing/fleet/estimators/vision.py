@@ -170,7 +170,7 @@ def _convolutional(row: Row, shape: Shape, text: str) -> Pass:
             flops, passes, extra = extra * (0.5 if "encode" in name else 1.0), 1.0, 0.0
         elif "unet" in name:
             passes, extra = 2.0 if "x2" in name else 1.0, 0.0
-    nbytes = scale * shape.layers * facts.software("vision.channel_bytes") * base * 16
+    nbytes = flops / facts.software("vision.flops_per_byte")  # feature maps shrink with depth
     return Pass(flops, nbytes, shape.params * BF16_BYTES, shape.layers, passes, extra, 0.0,
                 0.0 if _generative(row) else pixels)  # fmt: skip
 
