@@ -100,3 +100,27 @@ def test_recognised_and_packed_with_its_attention(golden: Any) -> None:
         evaluate(graph, arrays, {})[0], evaluate(final, arrays, {})[0], rtol=1e-5, atol=1e-6
     )
     golden(to_text(final))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_norms_of_heads_pack_unless_a_cache_reads_them(cached: bool) -> None:
+    builder = GraphBuilder("norms")
+    scale = builder.parameter("scale", (8,), F32)
+    heads = []
+    for name in "qkv":
+        x = builder.input(name, (2, 6, 16), F32)
+        split = builder.add(ops.Reshape((2, 6, 2, 8)), x)
+        heads.append(builder.add(ops.Transpose((0, 2, 1, 3)), split))
+    heads[:2] = [builder.add(ops.RmsNorm(1e-6), x, scale) for x in heads[:2]]
+    mixed = builder.add(ops.Transpose((0, 2, 1, 3)), builder.add(ops.Attention(0.3, 2, 2), *heads))
+    outputs = [builder.add(ops.Reshape((2, 6, 16)), mixed), *(heads[1:2] if cached else [])]
+    graph = builder.build(outputs)
+    final = Pipeline((PackHeads(), DeadCode(), Simplify(), DeadCode())).run(graph)
+    assert final.count()["rms_norm"] == 2
+    assert final.count().get("transpose", 0) == (4 if cached else 0)
+    arrays = [normal(2, 6, 16, seed=n) for n in range(3)]
+    weights = {"scale": normal(8, seed=4)}
+    for got, wanted in zip(
+        evaluate(final, arrays, weights), evaluate(graph, arrays, weights), strict=True
+    ):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)

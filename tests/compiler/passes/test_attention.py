@@ -245,3 +245,65 @@ def test_a_mask_of_nothing_disappears(dtype: np.dtype[Any]) -> None:
     number = 1.0 if dtype == BOOL else 0.0
     graph = masked(lambda builder, *_: builder.add(ops.Constant.splat(number, (1, 1, 5, 7), dtype)))
     assert len(after(graph, MasksAsBands()).nodes) == 1
+
+
+def over_a_sink(*, masked: bool, less_top: bool, kept: bool = True) -> Graph:
+    """A score of its own beside those of the keys, whose share is dropped behind the softmax."""
+    builder = GraphBuilder("sink")
+    q = builder.input("q", (BATCH, HEADS, LENGTH, WIDTH), F32)
+    k, v = (
+        repeated(builder, builder.input(n, (BATCH, KV_HEADS, LENGTH, WIDTH), F32)) for n in "kv"
+    )
+    sink = builder.input("sink", (HEADS,), F32)
+    both = ((0, 1), (0, 1))
+    scores = builder.add(ops.DotGeneral(both, ((3,), (3,)), F32), q, k)
+    scores = builder.add(ops.Multiply(), scores, splat(builder, scores, 0.3))
+    if masked:
+        mask = builder.input("mask", (BATCH, 1, LENGTH, LENGTH), F32)
+        wide = builder.add(ops.BroadcastInDim(scores.shape, (0, 1, 2, 3)), mask)
+        scores = builder.add(ops.Add(), scores, wide)
+    column = builder.add(ops.BroadcastInDim((*scores.shape[:3], 1), (1,)), sink)
+    joined = builder.add(ops.Concatenate(3), scores, column)
+    if less_top:
+        top = builder.add(ops.Reduce("maximum", (3,)), joined)
+        top = builder.add(ops.BroadcastInDim(joined.shape, (0, 1, 2)), top)
+        joined = builder.add(ops.Subtract(), joined, top)
+    share = builder.add(ops.Softmax(), joined)
+    first = 0 if kept else 1
+    cut = ops.Slice((0, 0, 0, first), (*share.shape[:3], LENGTH + first), (1,) * 4)
+    out = builder.add(ops.DotGeneral(both, ((3,), (2,)), F32), builder.add(cut, share), v)
+    return builder.build([out])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("less_top", [False, True])
+def test_a_sink_is_a_key_of_zeros(masked: bool, less_top: bool) -> None:
+    graph = over_a_sink(masked=masked, less_top=less_top)
+    found = Pipeline((RecogniseAttention(), DeadCode())).run(graph)
+    (node,) = [n for n in found.nodes if isinstance(n.op, ops.Attention)]
+    assert node.op.kv_heads == KV_HEADS
+    assert "softmax" not in found.count()
+    generator = np.random.default_rng(0)
+    arrays = [generator.standard_normal(v.shape).astype(np.float32) for v in graph.inputs]
+    np.testing.assert_allclose(
+        run(found, arrays, {})[0], run(graph, arrays, {})[0], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_another_column_that_is_dropped_is_no_sink() -> None:
+    graph = over_a_sink(masked=False, less_top=False, kept=False)
+    assert "attention" not in Pipeline((RecogniseAttention(), DeadCode())).run(graph).count()
+
+
+def test_attention_takes_over_a_factor_of_its_queries() -> None:
+    builder = GraphBuilder("scaled")
+    flat = builder.input("q", (BATCH, LENGTH, HEADS * WIDTH), F32)
+    k, v = (builder.input(n, (BATCH, HEADS, LENGTH, WIDTH), F32) for n in "kv")
+    scaled = builder.add(ops.Multiply(), flat, splat(builder, flat, 0.25))
+    apart = builder.add(ops.Reshape((BATCH, LENGTH, HEADS, WIDTH)), scaled)
+    q = builder.add(ops.Transpose((0, 2, 1, 3)), apart)
+    graph = builder.build([builder.add(ops.Attention(0.5, HEADS, HEADS), q, k, v)])
+    found = Pipeline((RecogniseAttention(), DeadCode())).run(graph)
+    (node,) = [n for n in found.nodes if isinstance(n.op, ops.Attention)]
+    assert node.op.scale == 0.125
+    assert "multiply" not in found.count()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
 
 from tenzing.compiler.graph import (
     BOOL,
@@ -22,15 +25,20 @@ from tenzing.compiler.ops import (
     Attention,
     BroadcastInDim,
     Compare,
+    Concatenate,
+    Constant,
     Convert,
     Divide,
     DotGeneral,
     Multiply,
     Not,
     Op,
+    Reduce,
     Reshape,
     Select,
+    Slice,
     Softmax,
+    Subtract,
     Tanh,
     Transpose,
 )
@@ -49,6 +57,7 @@ class Scores:
     soft_cap: float
     masks: list[Value]
     lead: Shape  # batch and heads
+    sink: Value | None = None  # [..., queries, 1]: a score of its own that gives nothing
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,8 @@ class RecogniseAttention(Pass):
     """``softmax(scale * q kT + mask) v`` as one operation, when nobody else reads the middle.
 
     Masks may be added or selected by; converts, a soft cap and reshapes of the leading dims may
-    stand between.
+    stand between. A sink, one more column of scores whose share is dropped behind the softmax,
+    becomes a row of zeros ahead of k and v, which one more column of q and k gives its score.
     """
 
     requires = frozenset({"live"})
@@ -69,6 +79,8 @@ class RecogniseAttention(Pass):
         def rule(
             builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
         ) -> tuple[Value, ...] | None:
+            if isinstance(node.op, Attention):
+                return _rescaled(builder, node.op, inputs)
             if not isinstance(node.op, DotGeneral):
                 return None
             sides, kind = _sides(node.op, inputs), node.output.type
@@ -84,15 +96,31 @@ class RecogniseAttention(Pass):
         return rewrite(graph, rule)
 
 
+def _rescaled(
+    builder: GraphBuilder, op: Attention, inputs: tuple[Value, ...]
+) -> tuple[Value, ...] | None:
+    """Attention that takes over a factor of its queries."""
+    q, factor = _unscaled(builder, inputs[0])
+    if factor == 1.0:
+        return None
+    return builder.emit(replace(op, scale=op.scale * factor), q, *inputs[1:])
+
+
 def _attended(
     builder: GraphBuilder, users: dict[Value, int], pair: Sequence[Value], kind: TensorType
 ) -> tuple[Value, ...] | None:
     """Attention of this type in place of the product of probabilities with v."""
-    softmax = _Walk(builder, users).to_softmax(pair[0])
+    walk = _Walk(builder, users)
+    softmax = walk.to_softmax(pair[0])
     if softmax is None:
         return None
-    scores = _Walk(builder, users).to_product(softmax.inputs[0])
-    return None if scores is None else _attention(builder, kind, scores, pair[1])
+    value, sink = (
+        _beside_sink(builder, softmax.inputs[0]) if walk.cut else (softmax.inputs[0], None)
+    )
+    scores = _Walk(builder, users).to_product(value)
+    if scores is None or (walk.cut and sink is None):
+        return None
+    return _attention(builder, kind, replace(scores, sink=sink), pair[1])
 
 
 def _sides(op: DotGeneral, inputs: Sequence[Value]) -> str:
@@ -117,6 +145,7 @@ class _Walk:
     soft_cap: float = 0.0
     masks: list[Value] = field(default_factory=list)
     lead: Shape = ()
+    cut: bool = False  # whether the last column behind the softmax is dropped
 
     def to_softmax(self, value: Value) -> Node | None:
         """The softmax behind converts and reshapes."""
@@ -124,7 +153,9 @@ class _Walk:
         while node is not None and not isinstance(node.op, Softmax):
             if isinstance(node.op, Select):
                 return self._to_guarded(node)
-            if not isinstance(node.op, Convert) and not _keeps_matrix(node):
+            drops = not self.cut and _drops_last_column(node)
+            self.cut = self.cut or drops
+            if not drops and not isinstance(node.op, Convert) and not _keeps_matrix(node):
                 return None
             node = self._private(node.inputs[0])
         return node
@@ -245,15 +276,92 @@ def _attention(
     lead = scores.lead or (1, q.shape[0])
     q, k, v = (_with_lead(builder, x, lead) for x in (q, k, v))
     q, factor = _unscaled(builder, q)
-    factor *= key_factor
-    heads = lead[1]
-    masks = [_small_mask(builder, m, lead) for m in scores.masks]
-    mask = _total(builder, masks)
-    attention = Attention(
-        scores.scale * factor, heads, heads, out_dtype=kind.dtype, soft_cap=scores.soft_cap
-    )
+    scale, heads = scores.scale * factor * key_factor, lead[1]
+    mask = _total(builder, [_small_mask(builder, m, lead) for m in scores.masks])
+    if scores.sink is not None:
+        if scores.soft_cap or not scale:
+            return None
+        k, v = _before_repetition(builder, k, v)
+        q, k, v, *mask = _with_sink(
+            builder, (q, k, v), mask, _with_lead(builder, scores.sink, lead), scale
+        )
+    attention = Attention(scale, heads, k.shape[1], out_dtype=kind.dtype, soft_cap=scores.soft_cap)
     result = builder.add(attention, q, k, v, *mask)
     return (_shaped(builder, result, kind.shape),)
+
+
+def _drops_last_column(node: Node) -> bool:
+    op = node.op
+    if not isinstance(op, Slice):
+        return False
+    shape = node.inputs[0].shape
+    return op == Slice((0,) * len(shape), (*shape[:-1], shape[-1] - 1), (1,) * len(shape))
+
+
+def _beside_sink(builder: GraphBuilder, value: Value) -> tuple[Value, Value | None]:
+    """The scores and the sink that are joined to ``value``; the row's maximum may be taken off."""
+    node = builder.maker(value)
+    if node is not None and isinstance(node.op, Subtract):
+        top = builder.maker(node.inputs[1])
+        while top is not None and isinstance(top.op, BroadcastInDim | Reshape):
+            top = builder.maker(top.inputs[0])
+        last = (len(value.shape) - 1,)
+        if top is None or top.op != Reduce("maximum", last) or top.inputs != node.inputs[:1]:
+            return value, None
+        node = builder.maker(node.inputs[0])
+    if node is not None and isinstance(node.op, Convert) and is_float(node.inputs[0].dtype):
+        node = builder.maker(node.inputs[0])
+    if node is None or node.op != Concatenate(len(value.shape) - 1):
+        return value, None
+    scores, *others = node.inputs
+    return (scores, others[0]) if [o.shape[-1] for o in others] == [1] else (value, None)
+
+
+def _before_repetition(builder: GraphBuilder, k: Value, v: Value) -> tuple[Value, Value]:
+    """k and v before query heads that share them repeated both."""
+    sources = _repeated(builder, k), _repeated(builder, v)
+    if sources[0] is None or sources[1] is None or sources[0].shape[1] != sources[1].shape[1]:
+        return k, v
+    return sources[0], sources[1]
+
+
+def _with_sink(
+    builder: GraphBuilder, operands: tuple[Value, Value, Value], mask: list[Value], sink: Value,
+    scale: float,
+) -> list[Value]:  # fmt: skip
+    """q, k, v and mask with the sink as key 0: a row of zeros, scored by a further column."""
+    rows, columns = MASK_RANK - MATRIX_RANK, MASK_RANK - 1
+    q, *pair = operands
+
+    def filled(number: float, shape: Shape, dtype: np.dtype[Any]) -> Value:
+        return builder.add(Constant.splat(number, shape, dtype))
+
+    k, v = (
+        builder.add(
+            Concatenate(rows), filled(0, (*x.shape[:rows], 1, x.shape[columns]), x.dtype), x
+        )
+        for x in pair
+    )
+    lead, keys = k.shape[:rows], k.shape[rows]
+    flag = builder.add(
+        Concatenate(rows),
+        filled(1, (*lead, 1, 1), k.dtype),
+        filled(0, (*lead, keys - 1, 1), k.dtype),
+    )
+    score = sink if sink.dtype == q.dtype else builder.add(Convert(q.dtype), sink)
+    score = builder.add(Multiply(), score, filled(1 / scale, score.shape, score.dtype))
+    found = [
+        builder.add(Concatenate(columns), q, score),
+        builder.add(Concatenate(columns), k, flag),
+        v,
+    ]
+    for hiding in mask:
+        wide = (*hiding.shape[:columns], keys - 1)
+        if hiding.shape != wide:
+            hiding = builder.add(BroadcastInDim(wide, tuple(range(MASK_RANK))), hiding)
+        seen = filled(hiding.dtype == BOOL, (*wide[:columns], 1), hiding.dtype)
+        found.append(builder.add(Concatenate(columns), seen, hiding))
+    return found
 
 
 def _with_swapped_tail(builder: GraphBuilder, x: Value) -> Value:
@@ -283,14 +391,17 @@ def _shaped(builder: GraphBuilder, x: Value, shape: Shape) -> Value:
 
 
 def _unscaled(builder: GraphBuilder, q: Value) -> tuple[Value, float]:
-    """q before a multiplication by one number, and that number."""
+    """q before a multiplication by one number, and that number; it may lie in another form then."""
     node = builder.maker(q)
+    if node is not None and isinstance(node.op, Reshape | Transpose):
+        inner, factor = _unscaled(builder, node.inputs[0])
+        return (q, 1.0) if factor == 1.0 else (builder.add(node.op, inner), factor)
     if node is None or not isinstance(node.op, Multiply | Divide):
         return q, 1.0
-    factor = splat(builder, node.inputs[1])
-    if not factor:
+    number = splat(builder, node.inputs[1])
+    if not number:
         return q, 1.0
-    return node.inputs[0], factor if isinstance(node.op, Multiply) else 1 / factor
+    return node.inputs[0], number if isinstance(node.op, Multiply) else 1 / number
 
 
 def _small_mask(builder: GraphBuilder, mask: Value, lead: Shape) -> Value:

@@ -15,6 +15,7 @@ from tenzing.compiler.ops import (
     Reduce,
     Reshape,
     Rotary,
+    RowComposite,
     Transpose,
 )
 from tenzing.compiler.passes.pipeline import Pass
@@ -26,15 +27,15 @@ HEADS_TO_SEQUENCE = (0, 2, 1, 3)  # swaps the dims of heads and positions
 class PackHeads(Pass):
     """Absorb the reshapes and transposes around attention: heads become strides.
 
-    Looks for q, k, v transposed from [B, S, H, D], with converts and rotary embeddings since, and a
-    result transposed back.  All four must match, else nothing changes.
+    Looks for q, k, v transposed from [B, S, H, D], with converts, rotary embeddings and norms of
+    heads since, and a result transposed back.  All four must match, else nothing changes.
     """
 
     requires = frozenset({"live"})
 
     def apply(self, graph: Graph) -> Graph:
         """See the class."""
-        users = graph.users()
+        users, private = graph.users(), graph.private()
         joined: dict[Value, Value] = {}  # old [B, S, H, D] -> the same, straight from attention
 
         def rule(
@@ -44,7 +45,7 @@ class PackHeads(Pass):
                 return (joined[node.outputs[0]],)
             if not isinstance(node.op, Attention) or node.op.packed:
                 return None
-            sources = [_packed_source(builder, value) for value in inputs[:3]]
+            sources = [_packed_source(builder, value, private) for value in inputs[:3]]
             back = _packed_result(users, node, graph.outputs)
             if None in sources or back is None:
                 return None
@@ -61,7 +62,7 @@ class PackHeads(Pass):
             batch, length, heads, width = value.shape
             value = builder.add(Reshape((batch, length, heads * width)), value)
         for op, others in steps:
-            value = builder.add(op, value, *others)
+            value = _step(builder, op, value, others)
         return value
 
     def _apart(self, builder: GraphBuilder, packed: Value, old: Value) -> Value:
@@ -71,15 +72,34 @@ class PackHeads(Pass):
         return builder.add(Transpose(HEADS_TO_SEQUENCE), split)
 
 
+def _step(builder: GraphBuilder, op: Op, packed: Value, others: tuple[Value, ...]) -> Value:
+    """One operation on [B, S, H * D]; a norm has the width of a head."""
+    if not isinstance(op, RowComposite):
+        return builder.add(op, packed, *others)
+    (width,) = others[0].shape
+    batch, length, whole = packed.shape
+    apart = builder.add(Reshape((batch, length, whole // width, width)), packed)
+    return builder.add(Reshape(packed.shape), builder.add(op, apart, *others))
+
+
 Steps = list[tuple[Op, tuple[Value, ...]]]  # operations to repeat, with their other inputs
 
 
-def _packed_source(builder: GraphBuilder, value: Value) -> tuple[Value, Steps] | None:
-    """The [B, S, H, D] or [B, S, H * D] behind [B, H, S, D], and what is done to it since."""
+def _packed_source(
+    builder: GraphBuilder, value: Value, private: frozenset[Value]
+) -> tuple[Value, Steps] | None:
+    """The [B, S, H, D] or [B, S, H * D] behind [B, H, S, D], and what is done to it since.
+
+    A norm that others read as well, such as a cache of keys, is not computed twice.
+    """
     batch, heads, length, width = value.shape
     steps: Steps = []
-    node = builder.maker(value)
-    while node is not None and isinstance(node.op, Convert | Rotary):
+    node, alone = builder.maker(value), True
+    while node is not None:
+        alone = alone and node.outputs[0] in private
+        norm = isinstance(node.op, RowComposite) and len(node.inputs) > 1
+        if not isinstance(node.op, Convert | Rotary) and not (norm and alone):
+            break
         op = replace(node.op, packed=heads) if isinstance(node.op, Rotary) else node.op
         steps.insert(0, (op, node.inputs[1:]))
         node = builder.maker(node.inputs[0])
