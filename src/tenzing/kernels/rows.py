@@ -36,8 +36,10 @@ def row_statistics(tile: NkiTensor, epsilon: float) -> tuple[NkiTensor, NkiTenso
 
 def normalise_rows(
     tile: NkiTensor, scale: NkiTensor | None, shift: NkiTensor | None, epsilon: float, dtype: Any
-) -> NkiTensor:
-    """Layer norm of every row; ``scale`` and ``shift`` are tiles of at least as many rows.
+) -> tuple[NkiTensor, NkiTensor, NkiTensor]:
+    """Layer norm, mean and one over the deviation of every row.
+
+    ``scale`` and ``shift`` are tiles of at least as many rows.
 
     Vector takes the statistics and ``(x - mean) * scale``, Scalar the division by the deviation
     and GpSimd the shift, so that three engines work on three blocks of rows at a time.
@@ -61,17 +63,19 @@ def normalise_rows(
         )  # fmt: skip
         nisa.activation(dst=normal, op=nl.copy, data=centred, scale=rstd)
     if shift is None:
-        return normal
+        return normal, mean, rstd
     done = fresh(True)
     nisa.tensor_tensor(
         dst=done, data1=normal, data2=shift[0:count, 0:columns], op=nl.add,
         engine=nisa.engine.gpsimd,
     )  # fmt: skip
-    return done
+    return done, mean, rstd
 
 
-def rms_rows(tile: NkiTensor, scale: NkiTensor | None, epsilon: float, dtype: Any) -> NkiTensor:
-    """``x / sqrt(mean(x * x) + epsilon) * scale`` of every row."""
+def rms_rows(
+    tile: NkiTensor, scale: NkiTensor | None, epsilon: float, dtype: Any
+) -> tuple[NkiTensor, NkiTensor]:
+    """``x / sqrt(mean(x * x) + epsilon) * scale`` of every row, and one over its root."""
     count, columns = tile.shape
     squares = nl.ndarray((count, columns), dtype=nl.float32, buffer=nl.sbuf)
     total = nl.ndarray((count, 1), dtype=nl.float32, buffer=nl.sbuf)
@@ -92,7 +96,7 @@ def rms_rows(tile: NkiTensor, scale: NkiTensor | None, epsilon: float, dtype: An
             dst=done, data=tile, op0=nl.multiply, operand0=inverse, op1=nl.multiply,
             operand1=scale[0:count, 0:columns],
         )  # fmt: skip
-    return done
+    return done, inverse
 
 
 def softmax_rows(tile: NkiTensor, dtype: Any) -> NkiTensor:

@@ -177,7 +177,22 @@ def _rows() -> list[Sample]:
         (ops.LayerNorm(1e-5), (x, weight, bias)),
         (ops.LayerNorm(1e-5), (x.astype(BF16), weight.astype(BF16))),
         (ops.RmsNorm(1e-6), (x, weight)),
+        (ops.LayerNorm(1e-5, statistics=True), (x, weight, bias)),
+        (ops.RmsNorm(1e-6, statistics=True), (x, weight)),
+        *_norm_gradients(),
     ]
+
+
+def _norm_gradients() -> list[Sample]:
+    grad, x, more = floats(3, 2, 7), floats(3, 2, 7) + 1, floats(3, 2, 7)
+    mean, rstd, weight = floats(3, 2), np.abs(floats(3, 2)) + 1, floats(7)
+    return [
+        (ops.NormBackward(True, True, True), (grad, x, mean, rstd, weight)),
+        (ops.NormBackward(True), (grad, x, mean, rstd)),
+        (ops.NormBackward(False, True, residual=True), (grad, x, rstd, weight, more)),
+        (ops.NormBackward(False, True), (grad.astype(BF16), x.astype(BF16), rstd,
+                                         weight.astype(BF16))),
+    ]  # fmt: skip
 
 
 def _products() -> list[Sample]:

@@ -95,6 +95,15 @@ def import_exported(program: Any, *, name: str = "model") -> Imported:
     return _ProgramReader(torch, program, name).read()
 
 
+def training_decompositions(torch: Any) -> dict[Any, Any]:
+    """What to take apart when gradients are traced: norms stay whole in both directions."""
+    from torch._decomp import core_aten_decompositions
+
+    table = dict(core_aten_decompositions())
+    table.pop(torch.ops.aten.native_layer_norm_backward.default, None)
+    return table
+
+
 @contextmanager
 def math_attention(torch: Any) -> Iterator[None]:
     """Decompose attention by its mathematical form: the flash form gives wrong gradients."""

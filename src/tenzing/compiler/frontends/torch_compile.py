@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from tenzing.compiler.frontends.torch import GraphReader
+from tenzing.compiler.frontends.torch import GraphReader, training_decompositions
 from tenzing.compiler.frontends.torch_values import (
     RANDOM_STATE,
     drawn_state,
@@ -40,7 +40,6 @@ def register(executor: Executor = run_reference, autocast: str = "none") -> None
 def make_backend(executor: Executor = run_reference, autocast: str = "none") -> Any:
     """A backend function to hand to ``torch.compile`` directly."""
     torch = require_torch()
-    from torch._decomp import core_aten_decompositions
     from torch._dynamo.backends.common import aot_autograd
     from torch._functorch.aot_autograd import make_boxed_func
 
@@ -52,7 +51,7 @@ def make_backend(executor: Executor = run_reference, autocast: str = "none") -> 
         fw_compiler=compile_graph,
         bw_compiler=compile_graph,
         inference_compiler=compile_graph,
-        decompositions=core_aten_decompositions(),
+        decompositions=training_decompositions(torch),
     )
 
     def compile_static(module: Any, example_inputs: Sequence[Any]) -> Any:

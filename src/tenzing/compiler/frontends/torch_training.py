@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tenzing.compiler.frontends.aten.random import draws
-from tenzing.compiler.frontends.torch import GraphReader, math_attention
+from tenzing.compiler.frontends.torch import (
+    GraphReader,
+    math_attention,
+    training_decompositions,
+)
 from tenzing.compiler.frontends.torch_attention import functionalized, keep_attention
 from tenzing.compiler.frontends.torch_export import quiet, static_experts, trace_error, traced
 from tenzing.compiler.frontends.torch_values import (
@@ -164,7 +168,6 @@ def import_training(
 
 
 def _trace(torch: Any, module: Any, step: _Step, flat: Sequence[Any]) -> Any:
-    from torch._decomp import core_aten_decompositions
     from torch._dispatch.python import enable_python_dispatcher
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -172,7 +175,7 @@ def _trace(torch: Any, module: Any, step: _Step, flat: Sequence[Any]) -> Any:
         function = torch.func.functionalize(step, remove="mutations_and_views")
         # with Python's dispatcher a batch norm says which buffers it writes
         with enable_python_dispatcher(), functionalized(torch):
-            return make_fx(function, core_aten_decompositions(), tracing_mode="fake")(*flat)
+            return make_fx(function, training_decompositions(torch), tracing_mode="fake")(*flat)
     except TenzingError:
         raise
     except Exception as error:

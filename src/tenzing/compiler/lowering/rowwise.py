@@ -41,17 +41,19 @@ def _reduce(body: Body, node: Node, inputs: list[Tile]) -> Tile:
 
 
 @tiles("layer_norm")
-def _layer_norm(body: Body, node: Node, inputs: list[Tile]) -> Tile:
+def _layer_norm(body: Body, node: Node, inputs: list[Tile]) -> list[Tile]:
     x, *vectors = [_whole(body, node, i, t) for i, t in enumerate(inputs)]
     scale, shift = (*vectors, None, None)[:2]
-    return normalise_rows(x, scale, shift, node.attrs["epsilon"], body.result_dtype(node))
+    found = normalise_rows(x, scale, shift, node.attrs["epsilon"], body.result_dtype(node))
+    return list(found[: len(node.outputs)])
 
 
 @tiles("rms_norm")
-def _rms_norm(body: Body, node: Node, inputs: list[Tile]) -> Tile:
+def _rms_norm(body: Body, node: Node, inputs: list[Tile]) -> list[Tile]:
     x, *vectors = [_whole(body, node, i, t) for i, t in enumerate(inputs)]
     scale = vectors[0] if vectors else None
-    return rms_rows(x, scale, node.attrs["epsilon"], body.result_dtype(node))
+    found = rms_rows(x, scale, node.attrs["epsilon"], body.result_dtype(node))
+    return list(found[: len(node.outputs)])
 
 
 @tiles("softmax")

@@ -19,14 +19,14 @@ from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
 
 Tile = NkiTensor | float
-TileRule = Callable[["Body", Node, list[Tile]], Tile]
+TileRule = Callable[["Body", Node, list[Tile]], Tile | list[Tile]]
 
 SAME_TILE: Final = ("reshape", "broadcast_in_dim")
 TILE_RULES: Final[dict[str, TileRule]] = {}
 
 
 def tiles(*names: str) -> Callable[[TileRule], TileRule]:
-    """Register the rule of operations inside a group: tiles in, a tile out."""
+    """Register the rule of operations inside a group: tiles in, a tile per output back."""
     return registering(TILE_RULES, "tile rule", names)
 
 
@@ -60,9 +60,10 @@ class Body:
         """Compute these nodes from values already known."""
         for node in nodes:
             result = self._node(node, [self.values[v] for v in node.inputs])
-            self.values[node.output] = result
+            found = result if isinstance(result, list) else [result]
+            self.values.update(zip(node.outputs, found, strict=True))
 
-    def _node(self, node: Node, inputs: list[Tile]) -> Tile:
+    def _node(self, node: Node, inputs: list[Tile]) -> Tile | list[Tile]:
         name = node.op.name
         if name == "constant":
             return _splat(node)
@@ -75,7 +76,8 @@ class Body:
 
     def result_dtype(self, node: Node) -> np.dtype[Any]:
         """The dtype in which the node's result is written."""
-        return device_dtype(self.written_as.get(node.output, node.output.dtype))
+        value = node.outputs[0]
+        return device_dtype(self.written_as.get(value, value.dtype))
 
     def fresh(self, node: Node, width: int, dtype: Any = None) -> NkiTensor:
         """A new tile for the node's result."""

@@ -65,6 +65,7 @@ from tenzing.compiler.ops.experts import (
     block_count,
 )
 from tenzing.compiler.ops.fused import Access, Fused
+from tenzing.compiler.ops.gradients import NormBackward, NormParts
 from tenzing.compiler.ops.indexing import (
     DynamicSlice,
     DynamicUpdateSlice,
@@ -159,6 +160,8 @@ __all__ = [
     "Minimum",
     "Multiply",
     "Negate",
+    "NormBackward",
+    "NormParts",
     "Not",
     "Op",
     "Or",

@@ -177,60 +177,71 @@ class Softmax(RowComposite, name="softmax"):
 class LayerNorm(RowComposite, name="layer_norm"):
     """Rows less their mean, over their standard deviation, times weight, plus bias.
 
-    Inputs are (x [..., C], optional weight [C], optional bias [C]); statistics in float32.
+    Inputs are (x [..., C], optional weight [C], optional bias [C]); statistics in float32. With
+    ``statistics`` the mean and ``1 / sqrt(variance + epsilon)`` of every row follow, float32
+    [...]: what the backward form needs.
     """
 
     epsilon: float
+    statistics: bool = False
     passes = 7
 
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
-        """x's type."""
+        """x's type, then those of the statistics."""
         expect_count(self.name, inputs, 1, 2, 3)
-        return (_normalised(self.name, inputs),)
+        x = _normalised(self.name, inputs)
+        return (x, *([_row_numbers(x)] * 2 if self.statistics else ()))
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         """In float64, rounded once."""
         x = inputs[0].astype(np.float64)
         centred = x - x.mean(axis=-1, keepdims=True)
-        variance = np.mean(centred * centred, axis=-1, keepdims=True)
-        return (
-            narrow(
-                _affine(centred / np.sqrt(variance + self.epsilon), inputs[1:]), inputs[0].dtype
-            ),
-        )
+        deviation = np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True) + self.epsilon)
+        out = narrow(_affine(centred / deviation, inputs[1:]), inputs[0].dtype)
+        if not self.statistics:
+            return (out,)
+        return out, narrow(x.mean(axis=-1), F32), narrow(1 / deviation[..., 0], F32)
 
     def decompose(self, builder: GraphBuilder, *inputs: Value) -> tuple[Value, ...]:
         """Mean, variance, rsqrt and the affine part, in float32."""
         x = _to_wide(builder, inputs[0])
-        mean = stretch_rows(builder, _mean_rows(builder, x), x)
-        centred = builder.add(Subtract(), x, mean)
-        scaled = _scale_by_rms(builder, centred, self.epsilon)
-        return (_affine_nodes(builder, scaled, inputs),)
+        mean = _mean_rows(builder, x)
+        centred = builder.add(Subtract(), x, stretch_rows(builder, mean, x))
+        scaled, inverse = _scale_by_rms(builder, centred, self.epsilon)
+        out = _affine_nodes(builder, scaled, inputs)
+        return (out, mean, inverse) if self.statistics else (out,)
 
 
 @dataclass(frozen=True)
 class RmsNorm(RowComposite, name="rms_norm"):
-    """Rows over their root mean square, times weight: inputs are (x [..., C], optional weight)."""
+    """Rows over their root mean square, times weight: inputs are (x [..., C], optional weight).
+
+    With ``statistics`` one over the root of every row follows, float32 [...].
+    """
 
     epsilon: float
+    statistics: bool = False
     passes = 4
 
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
-        """x's type."""
+        """x's type, then that of the statistic."""
         expect_count(self.name, inputs, 1, 2)
-        return (_normalised(self.name, inputs),)
+        x = _normalised(self.name, inputs)
+        return (x, _row_numbers(x)) if self.statistics else (x,)
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         """In float64, rounded once."""
         x = inputs[0].astype(np.float64)
         scale = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + self.epsilon)
-        return (narrow(_affine(x / scale, inputs[1:]), inputs[0].dtype),)
+        out = narrow(_affine(x / scale, inputs[1:]), inputs[0].dtype)
+        return (out, narrow(1 / scale[..., 0], F32)) if self.statistics else (out,)
 
     def decompose(self, builder: GraphBuilder, *inputs: Value) -> tuple[Value, ...]:
         """Mean of squares, rsqrt and the weight, in float32."""
         x = _to_wide(builder, inputs[0])
-        scaled = _scale_by_rms(builder, x, self.epsilon)
-        return (_affine_nodes(builder, scaled, inputs),)
+        scaled, inverse = _scale_by_rms(builder, x, self.epsilon)
+        out = _affine_nodes(builder, scaled, inputs)
+        return (out, inverse) if self.statistics else (out,)
 
 
 def softmax_rows(array: Array) -> Array:
@@ -260,6 +271,10 @@ def _normalised(op: str, inputs: Sequence[TensorType]) -> TensorType:
     return x
 
 
+def _row_numbers(x: TensorType) -> TensorType:
+    return TensorType(x.shape[:-1], F32)
+
+
 def _affine(rows: Array, extras: Sequence[Array]) -> Array:
     for index, extra in enumerate(extras):
         wide = extra.astype(np.float64)
@@ -280,11 +295,12 @@ def _mean_rows(builder: GraphBuilder, value: Value) -> Value:
     return builder.add(Multiply(), total, splat_like(builder, total, 1 / value.shape[-1]))
 
 
-def _scale_by_rms(builder: GraphBuilder, value: Value, epsilon: float) -> Value:
+def _scale_by_rms(builder: GraphBuilder, value: Value, epsilon: float) -> tuple[Value, Value]:
+    """The rows over their root mean square, and one over that per row."""
     square = _mean_rows(builder, builder.add(Multiply(), value, value))
     safe = builder.add(Add(), square, splat_like(builder, square, epsilon))
-    inverse = stretch_rows(builder, builder.add(Rsqrt(), safe), value)
-    return builder.add(Multiply(), value, inverse)
+    inverse = builder.add(Rsqrt(), safe)
+    return builder.add(Multiply(), value, stretch_rows(builder, inverse, value)), inverse
 
 
 def _affine_nodes(builder: GraphBuilder, rows: Value, inputs: Sequence[Value]) -> Value:

@@ -262,7 +262,11 @@ class _Group:
         shape = (self.rows, self.columns if wide else 1)
         if isinstance(node.op, RowComposite):
             extras = [self._column(value) for value in node.inputs[1:]]
-            result = self.builder.add(node.op, self._tile(node.inputs[0], shape), *extras)
+            result, *numbers = self.builder.emit(
+                node.op, self._tile(node.inputs[0], shape), *extras
+            )
+            for value, row in zip(node.outputs[1:], numbers, strict=True):
+                self.inside[value] = self.builder.add(Reshape((self.rows, 1)), row)
         elif isinstance(node.op, Reduce):
             row = self.builder.add(Reduce(node.op.kind, (1,)), self._tile(node.inputs[0], shape))
             result = self.builder.add(Reshape((self.rows, 1)), row)

@@ -11,7 +11,7 @@ import numpy as np
 from tenzing.compiler import ops
 from tenzing.compiler.frontends.aten.elementwise import truth
 from tenzing.compiler.frontends.aten.translator import Number, Result, Translator, aten
-from tenzing.compiler.graph import Shape, Value, is_float
+from tenzing.compiler.graph import F32, Shape, Value, is_float
 
 Dims = Sequence[int] | int | None
 
@@ -181,13 +181,14 @@ def _flat(t: Translator, extras: Sequence[Value | None]) -> list[Value | None]:
 
 
 def _layer_norm_rows(
-    t: Translator, rows: Value, weight: Value | None, bias: Value | None, epsilon: float
-) -> Value:
+    t: Translator, rows: Value, weight: Value | None, bias: Value | None, epsilon: float,
+    statistics: bool = False,
+) -> tuple[Value, ...]:  # fmt: skip
     weight, bias = _flat(t, (weight, bias))
     if bias is not None and weight is None:
         weight = t.splat(1, bias.type)
     extras = [v for v in (weight, bias) if v is not None]
-    return t.emit(ops.LayerNorm(epsilon), rows, *extras)
+    return t.emit_all(ops.LayerNorm(epsilon, statistics), rows, *extras)
 
 
 @aten("layer_norm.default")
@@ -200,7 +201,8 @@ def _layer_norm(
     eps: float = 1e-5,
     cudnn_enable: bool = True,
 ) -> Result:
-    return t.reshape(_layer_norm_rows(t, _rows(t, x, shape), weight, bias, eps), x.shape)
+    (out,) = _layer_norm_rows(t, _rows(t, x, shape), weight, bias, eps)
+    return t.reshape(out, x.shape)
 
 
 @aten("native_layer_norm.default")
@@ -212,16 +214,26 @@ def _native_layer_norm(
     bias: Value | None,
     eps: float,
 ) -> Result:
-    rows = _rows(t, x, shape)
-    out = t.reshape(_layer_norm_rows(t, rows, weight, bias, eps), x.shape)
-    if not t.used & {1, 2}:
-        return out, None, None
+    found = _layer_norm_rows(t, _rows(t, x, shape), weight, bias, eps, bool(t.used & {1, 2}))
     kept = (*x.shape[: len(x.shape) - len(shape)], *(1 for _ in shape))
-    average = mean(t, rows, -1, True)
-    apart = t.emit(ops.Subtract(), rows, t.broadcast(average, rows.shape))
-    variance = mean(t, t.emit(ops.Multiply(), apart, apart), -1, True)
-    scale = t.emit(ops.Rsqrt(), t.emit(ops.Add(), variance, t.splat(eps, variance.type)))
-    return out, t.reshape(average, kept), t.reshape(scale, kept)
+    numbers = [t.reshape(row, kept) for row in found[1:]]
+    return (t.reshape(found[0], x.shape), *(numbers or (None, None)))
+
+
+@aten("native_layer_norm_backward.default")
+def _layer_norm_backward(
+    t: Translator, grad: Value, x: Value, shape: Sequence[int], average: Value, rstd: Value,
+    weight: Value | None, bias: Value | None, wanted: Sequence[bool],
+) -> Result:  # fmt: skip
+    rows = _rows(t, x, shape)
+    numbers = [t.reshape(t.convert(v, F32), rows.shape[:-1]) for v in (average, rstd)]
+    (scale,) = _flat(t, (weight,))
+    extras = [] if scale is None else [scale]
+    op = ops.NormBackward(centred=True, weighted=weight is not None, biased=bias is not None)
+    onto, *vectors = t.emit_all(op, _rows(t, grad, shape), rows, *numbers, *extras)
+    found = [t.reshape(v, tuple(shape)) for v in vectors]
+    for_weight = found.pop(0) if weight is not None else None
+    return t.reshape(onto, x.shape), for_weight, (found[0] if bias is not None else None)
 
 
 @aten("rms_norm.default")
