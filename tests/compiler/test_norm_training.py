@@ -12,10 +12,25 @@ from tenzing import compiler
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 BOTH = pytest.mark.parametrize("numerics", ["graph", "instruction"])
+
+
+class Scaled(torch.nn.Module):
+    """A norm without a weight, then a row that looks like one."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = torch.nn.LayerNorm(width, elementwise_affine=False)
+        self.row = torch.nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Any) -> Any:
+        return self.norm(x) * self.row
+
+
 NORMS = {
     "plain": lambda n: torch.nn.LayerNorm(n),
     "no_bias": lambda n: torch.nn.LayerNorm(n, bias=False),
     "bare": lambda n: torch.nn.LayerNorm(n, elementwise_affine=False),
+    "scaled": Scaled,
 }
 
 

@@ -119,9 +119,7 @@ class _Rows:
         )
         return weighed
 
-    def again(
-        self, at: int, width: int, scale: NkiTensor | None
-    ) -> tuple[NkiTensor, NkiTensor]:
+    def again(self, at: int, width: int, scale: NkiTensor | None) -> tuple[NkiTensor, NkiTensor]:
         """Normalised rows and the weighed gradient of one block of columns."""
         return self._normal(at, width), self._weighed(self._load(self.grad, at, width), scale)
 

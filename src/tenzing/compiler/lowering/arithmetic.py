@@ -162,6 +162,10 @@ def _atan2(body: Body, node: Node, inputs: list[Tile]) -> Tile:
 
 @tiles("shift_left", "shift_right_logical")
 def _shift(body: Body, node: Node, inputs: list[Tile]) -> Tile:
+    return _shifted(body, node, inputs)
+
+
+def _shifted(body: Body, node: Node, inputs: list[Tile]) -> Tile:
     x, amount = inputs
     op = nl.left_shift if node.op.name == "shift_left" else nl.right_shift
     moved = whole_numbers(body, node, x, amount, op)
@@ -173,7 +177,7 @@ def _shift_with_sign(body: Body, node: Node, inputs: list[Tile]) -> Tile:
     """Negative numbers are inverted before zeros enter, and back."""
     x, amount = inputs
     if device_dtype(node.output.dtype).kind == "u":
-        return _shift(body, node, inputs)
+        return _shifted(body, node, inputs)
     width = width_of(inputs)
     below = combined(body, node, x, 0.0, nl.less, nl.float32)
     sign = nl.ndarray(below.shape, dtype=device_dtype(node.output.dtype), buffer=nl.sbuf)

@@ -44,13 +44,13 @@ class NormBackward(Op, name="norm_backward"):
 
     def parts(self, inputs: Sequence[T]) -> NormParts[T]:
         """The inputs by what they are."""
-        expect_count(self.name, inputs, 3 + self.centred + self.weighted + self.residual)
         take = iter(inputs)
         present = (True, True, self.centred, True, self.weighted, self.residual)
         return NormParts(*(next(take) if held else None for held in present))  # type: ignore[arg-type]
 
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         """x's type, then that of the weight and bias."""
+        expect_count(self.name, inputs, 3 + self.centred + self.weighted + self.residual)
         found = self.parts(inputs)
         x, row = found.x, TensorType(found.x.shape[:-1], F32)
         wide = [v for v in (found.grad, found.residual) if v is not None]
@@ -66,9 +66,7 @@ class NormBackward(Op, name="norm_backward"):
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         """In float64, rounded once."""
-        grad, x, mean, rstd, weight, residual = self.parts(
-            [a.astype(np.float64) for a in inputs]
-        )
+        grad, x, mean, rstd, weight, residual = self.parts([a.astype(np.float64) for a in inputs])
         normal = (x if mean is None else x - mean[..., None]) * rstd[..., None]
         weighed = grad if weight is None else grad * weight
         onto = weighed - normal * (weighed * normal).mean(axis=-1, keepdims=True)

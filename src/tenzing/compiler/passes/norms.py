@@ -251,7 +251,7 @@ def _uncentred(builder: GraphBuilder, value: Value) -> Value | None:
 def _narrow(builder: GraphBuilder, op: Convert, value: Value) -> tuple[Value, ...] | None:
     """A norm of a widened row, rounded back, is the norm of the row: it is wide inside."""
     norm = builder.maker(value)
-    if norm is None or not isinstance(norm.op, RmsNorm | LayerNorm) or len(norm.inputs) > 1:
+    if norm is None or not _is_inference(norm) or len(norm.inputs) > 1:
         return None
     widened = builder.maker(norm.inputs[0])
     if widened is None or not isinstance(widened.op, Convert):
@@ -281,13 +281,19 @@ def _softmax(
     return builder.emit(Softmax(), x)
 
 
+def _is_inference(node: Node) -> bool:
+    """A norm alone; one whose statistics go to its backward form stays as autograd wrote it."""
+    return isinstance(node.op, RmsNorm | LayerNorm) and not node.op.statistics
+
+
 def _with_vector(
     builder: GraphBuilder, op: Op, value: Value, other: Value
 ) -> tuple[Value, ...] | None:
     """A weight joins a norm without one; then a bias joins a layer norm."""
     norm = builder.maker(value)
-    if norm is None or not isinstance(norm.op, RmsNorm | LayerNorm):
+    if norm is None or not _is_inference(norm):
         return None
+    assert isinstance(norm.op, RmsNorm | LayerNorm)
     held = len(norm.inputs) - 1
     wanted = {0: Multiply, 1: Add}.get(held)
     most = RMS_VECTORS if isinstance(norm.op, RmsNorm) else LAYER_VECTORS
