@@ -151,7 +151,8 @@ def test_chunks_cover_the_contraction_once(depth: int) -> None:
 @pytest.mark.parametrize("target", ["trn1", "trn2", "trn3", "inf2"])
 def test_a_large_product_is_near_the_peak(target: str) -> None:
     result = timed(2048, 2048, 2048, target=target)
-    assert result.mfu >= {"trn1": 0.85, "inf2": 0.85}.get(target, 0.94)
+    sustained = 1 / result.chip.number("tensor.streaming_factor")  # of the documented peak
+    assert result.mfu >= {"trn1": 0.85, "inf2": 0.85}.get(target, 0.94) * sustained
     assert len(result.program) < 1250  # 1024 products: little else costs time to record
 
 
