@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 
 from tenzing.compiler import ops
+from tenzing.compiler.frontends import torch_attention
 from tenzing.compiler.graph import F32, TensorType
 from tenzing.compiler.training import compile_training
 
 torch = pytest.importorskip("torch", reason="trains PyTorch modules")
+
+
+@pytest.fixture(autouse=True)
+def every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small sizes test the kernel as well."""
+    monkeypatch.setattr(torch_attention, "FEWEST_SCORES", 0)
 
 
 class Mixer(torch.nn.Module):  # type: ignore[misc]
@@ -73,6 +80,12 @@ def test_a_mask_of_numbers_may_be_trained_and_stays_as_it_is() -> None:
     torch.manual_seed(0)
     module, x = Mixer(2, 2, 8), torch.randn(2, 12, 32)
     _, step = gradients(module, (x, torch.zeros(1, 1, 12, 12)))
+    assert "attention_backward" not in kinds(step)
+
+
+def test_few_scores_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    _, step = gradients(Mixer(2, 2, 8), (torch.randn(2, 12, 32),))
     assert "attention_backward" not in kinds(step)
 
 

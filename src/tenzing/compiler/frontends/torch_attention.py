@@ -20,6 +20,7 @@ from tenzing.compiler.graph import Value
 NAMESPACE: Final = "tenzing_attention"
 RANK: Final = 4
 _LIBRARIES: Final[list[Any]] = []  # definitions live as long as their library
+FEWEST_SCORES = 128 * 128  # of a head: a smaller matrix is kept sooner than computed again
 MOST_KEYS: Final = 4096  # scores of a row, their slopes and rounded copies share SBUF
 
 
@@ -111,7 +112,8 @@ def _eager_backward(
 def keep_attention(torch: Any, program: Any) -> None:
     """Replace attention in a traced module where a kernel of ours has its gradient.
 
-    Left as they are: dropout, masks of numbers (which may be trained), other ranks, long rows.
+    Left as they are: dropout, masks of numbers (which may be trained), other ranks, long rows, and
+    so few scores that keeping them is faster.
     """
     whole = operation(torch)
     plain = torch.ops.aten.scaled_dot_product_attention.default
@@ -140,6 +142,7 @@ def _arguments(node: Any) -> tuple[Any, ...] | None:
         given.get("dropout_p", 0.0)
         or any(len(s) != RANK for s in shapes)
         or shapes[1][2] > MOST_KEYS
+        or shapes[0][2] * shapes[1][2] < FEWEST_SCORES
         or not all(x.meta["val"].dtype.is_floating_point for x in operands)
         or (mask is not None and str(mask.meta["val"].dtype) != "torch.bool")
         or (mask is not None and len(mask.meta["val"].shape) != RANK)
