@@ -82,7 +82,7 @@ class Frontiers:
         series = []
         for choice in self.found.best:
             kept = self.found.frontier(choice.target, choice.instance)
-            marks = [_mark(c, c in best) for c in kept if c.usd_per_million and _wait(c)]
+            marks = [_mark(c, c in best) for c in kept if c.usd_per_million and c.wait_ms]
             if marks:
                 name = choice.instance
                 count = f" x{choice.instances}" if choice.instances > 1 else ""
@@ -100,14 +100,10 @@ class Frontiers:
         )
 
 
-def _wait(choice: Choice) -> float:
-    return choice.tpot_ms or choice.latency_ms
-
-
 def _mark(c: Choice, best: bool) -> Mark:
     words = (f"{c.replicas} x tp{c.tp}, batch {c.batch}, {c.weights}: {c.rate:,.0f} {c.unit}/s, "
-             f"{_wait(c):.3g} ms, ${c.usd_per_million:.4g} per million")  # fmt: skip
-    return Mark(_wait(c), c.usd_per_million or 0.0, words, best)
+             f"{c.wait_ms:.3g} ms, ${c.usd_per_million:.4g} per million")  # fmt: skip
+    return Mark(c.wait_ms, c.usd_per_million or 0.0, words, best)
 
 
 @dataclass(frozen=True, slots=True)

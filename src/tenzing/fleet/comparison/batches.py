@@ -48,9 +48,7 @@ def evaluate(question: Question) -> Choice:
     """The figures of one batch; a refusal is an answer with its reason."""
     q, o = question, question.offer
     copies = o.ranks * o.count // q.tp
-    blank = Choice(o.target, o.instance, o.accelerator, o.count, o.chips * o.count, q.tp, 1, copies,
-                   q.batch, unit=UNITS[type(q.task)],
-                   usd_per_hour=o.usd_per_hour, term=o.term, price_date=o.price_date)  # fmt: skip
+    blank = o.choice(tp=q.tp, replicas=copies, batch=q.batch, unit=UNITS[type(q.task)])
     try:
         answer = predict_row(_row(q))
     except TenzingError as error:

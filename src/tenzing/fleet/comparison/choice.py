@@ -81,6 +81,11 @@ class Choice:
         return self.status in (OK, SLOW)
 
     @property
+    def wait_ms(self) -> float:
+        """What a user waits for: the next token, or the whole batch or step."""
+        return self.tpot_ms or self.latency_ms
+
+    @property
     def merit(self) -> tuple[int, float]:
         """Smaller is better: within the limits first, then money, then speed where no price is."""
         rank = (OK, SLOW, FULL, UNKNOWN).index(self.status)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tenzing import facts
 from tenzing.errors import TenzingError, UsageError
 from tenzing.facts import Accelerator, Price
-from tenzing.fleet.comparison.choice import MILLION, per_unit
+from tenzing.fleet.comparison.choice import MILLION, Choice, per_unit
 from tenzing.units import SECONDS_PER_HOUR
 
 _TARGET: Final = re.compile(r"^(?P<name>.+?)(?:\s*[x*]\s*(?P<count>\d+))?$")
@@ -55,9 +55,12 @@ class Offer:
         pair = chip.known("chip.logical_core_cores")
         return device.cores // (chip.integer("chip.logical_core_cores") if pair else 1)
 
-    def scaled(self, count: int) -> Offer:
-        """The same with another number of instances."""
-        return replace(self, count=count)
+    def choice(self, **layout: Any) -> Choice:
+        """A choice of this offer with a layout, and no figures yet."""
+        return Choice(
+            self.target, self.instance, self.accelerator, self.count, self.chips * self.count,
+            usd_per_hour=self.usd_per_hour, term=self.term, price_date=self.price_date, **layout,
+        )  # fmt: skip
 
     def money(self, rates: dict[str, float]) -> dict[str, Any]:
         """Price fields of a choice that makes ``rates`` with all instances."""

@@ -179,10 +179,8 @@ def _work(q: Question) -> Work:
 
 
 def _blank(q: Question) -> Choice:
-    o = q.offer
-    return Choice(o.target, o.instance, o.accelerator, o.count, o.chips * o.count, q.tp, q.pp,
-                  q.replicas, q.batch, q.weights, q.kv, unit=UNIT,
-                  usd_per_hour=o.usd_per_hour, term=o.term, price_date=o.price_date)  # fmt: skip
+    return q.offer.choice(tp=q.tp, pp=q.pp, replicas=q.replicas, batch=q.batch, weights=q.weights,
+                          kv=q.kv, unit=UNIT)  # fmt: skip
 
 
 def _judged(choice: Choice, task: Serving) -> Choice:

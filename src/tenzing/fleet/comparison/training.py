@@ -76,9 +76,8 @@ def evaluate(question: Question) -> Choice:
     """The figures of one layout; a refusal is an answer with its reason."""
     q = question
     o = q.offer
-    blank = Choice(o.target, o.instance, o.accelerator, o.count, o.chips * o.count, q.tp, q.pp,
-                   q.copies, q.micro, recompute=q.recompute, unit=UNIT,
-                   usd_per_hour=o.usd_per_hour, term=o.term, price_date=o.price_date)  # fmt: skip
+    blank = o.choice(tp=q.tp, pp=q.pp, replicas=q.copies, batch=q.micro, recompute=q.recompute,
+                     unit=UNIT)  # fmt: skip
     try:
         step = training_step(
             q.model, Layout(o.accelerator, q.tp, q.copies, q.pp), global_batch=q.sequences,
