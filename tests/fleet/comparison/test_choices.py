@@ -7,7 +7,7 @@ import pytest
 
 from tenzing import fleet
 from tenzing.errors import FactsError, UsageError
-from tenzing.fleet.comparison import FULL, OK, SLOW, Choice, Comparison, compare, offers
+from tenzing.fleet.comparison import FULL, OK, SLOW, Choice, Comparison, compare, offers, simulated
 
 AWS = ("inf2.48xlarge", "trn1.32xlarge", "trn2.48xlarge")
 
@@ -118,6 +118,14 @@ def test_a_model_beyond_one_instance_is_cut_into_stages() -> None:
     assert four.pp > 1
     assert four.chips == 64
     assert four.tp * four.pp * four.replicas <= 4 * 32
+
+
+def test_stages_are_told_as_not_simulated_and_nothing_is_lost() -> None:
+    found = compare("llama-3.1-405b", ["trn1.32xlarge x4"], ttft_ms=0, tpot_ms=0)
+    told: list[str] = []
+    again = simulated(found, told.append)
+    assert again == found
+    assert any("no stages" in line for line in told)
 
 
 def test_stages_are_not_used_where_ranks_hold_the_model() -> None:

@@ -68,15 +68,10 @@ class Comparison:
         mine = [c for c in self.choices
                 if c.usable and c.target == target and c.instance == instance]  # fmt: skip
         kept: list[Choice] = []
-        for choice in sorted(mine, key=lambda c: (_wait(c), -c.rate)):
+        for choice in sorted(mine, key=lambda c: (c.wait_ms, -c.rate)):
             if not kept or choice.rate > kept[-1].rate:
                 kept.append(choice)
         return tuple(kept)
-
-
-def _wait(choice: Choice) -> float:
-    """What a user waits for: the next token, or the whole batch."""
-    return choice.tpot_ms or choice.latency_ms
 
 
 def compare(
@@ -182,15 +177,19 @@ def instances_for(choice: Choice, requests_s: float) -> int:
 
 
 def simulated(found: Comparison, progress: Progress = lambda _: None) -> Comparison:
-    """The same with the decode step or the encoder of our own compiled program beside the best.
+    """The same with the decode step of our own compiled program beside the best.
 
-    Only where our compiler knows the model and the chip runs NKI; others keep None. The first time
-    of a layout is slow, later ones come from the store of results.
+    Only where our compiler knows the model, the chip runs NKI and one group of ranks holds the
+    model; others keep None. The first time of a layout is slow, later ones come from the store.
     """
     task = found.task
     times: dict[Choice, Choice] = {}
     for best in found.best:
-        if best.usable and isinstance(task, Serving) and best.accelerator in facts.chips():
+        if not isinstance(task, Serving) or best.accelerator not in facts.chips():
+            continue
+        if best.pp > 1:
+            progress(f"not simulated on {best.instance}: our programs have no stages")
+        elif best.usable:
             progress(f"compiling {found.model} for {best.instance}: tp {best.tp}")
             layout = Layout(best.accelerator, best.tp, best.replicas, 1, best.weights, kv=best.kv)
             step = decode_step(found.model, layout, batch=best.batch, context=task.window,
