@@ -198,7 +198,7 @@ def training_fit(
     pipeline stages; ``ep`` ranks share out the experts.
     """
     held = (shape.params - shape.expert_params * (1 - 1 / ep)) / (layout.tp * layout.pp)
-    ranks = devices * _ranks(layout.accelerator)
+    ranks = devices * ranks_per_chip(layout.accelerator)
     kept = facts.software("memory.recomputed_copies" if recompute else "memory.trained_copies")
     activations = microbatch * tokens * shape.hidden * kept * shape.layers * BF16_BYTES
     spread = shape.params / max(ranks, layout.tp * layout.pp) if zero1 else held
@@ -225,8 +225,8 @@ def serving_fit(shape: Shape, layout: Layout, batch: int, context: int) -> Fit:
     )
 
 
-def _ranks(accelerator: str) -> int:
-    """Ranks of one device: logical cores of AWS silicon."""
+def ranks_per_chip(accelerator: str) -> int:
+    """Ranks of one device: logical cores of AWS silicon; 1 for others."""
     device = facts.accelerator(accelerator)
     ranks = device.cores
     if device.family == "neuron" and facts.chip(device.name).known("chip.logical_core_cores"):
@@ -236,7 +236,7 @@ def _ranks(accelerator: str) -> int:
 
 def _rank_bytes(layout: Layout) -> float:
     device = facts.accelerator(layout.accelerator)
-    return device.hbm_bytes * facts.software("memory.usable") / _ranks(layout.accelerator)
+    return device.hbm_bytes * facts.software("memory.usable") / ranks_per_chip(layout.accelerator)
 
 
 def _checked(fit: Fit, model: str) -> Fit:
@@ -317,5 +317,5 @@ def _trained_s(row: Row, chip: str, progress: Progress) -> dict[str, float | Non
     return {"training": simulated.training_step(row.text("model"), chip, cut)[0]}
 
 
-__all__ = ["Fit", "Layout", "StepTime", "decode_step", "encoder_batch", "prefill", "serving_fit",
-           "simulated_ms", "training_fit", "training_step"]  # fmt: skip
+__all__ = ["Fit", "Layout", "StepTime", "decode_step", "encoder_batch", "prefill",
+           "ranks_per_chip", "serving_fit", "simulated_ms", "training_fit", "training_step"]  # fmt: skip

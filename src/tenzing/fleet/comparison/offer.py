@@ -11,6 +11,7 @@ from tenzing import facts
 from tenzing.errors import TenzingError, UsageError
 from tenzing.facts import Accelerator, Price
 from tenzing.fleet.comparison.choice import MILLION, Choice, per_unit
+from tenzing.fleet.steptime import ranks_per_chip
 from tenzing.units import SECONDS_PER_HOUR
 
 _TARGET: Final = re.compile(r"^(?P<name>.+?)(?:\s*[x*]\s*(?P<count>\d+))?$")
@@ -48,12 +49,7 @@ class Offer:
     @property
     def ranks_per_chip(self) -> int:
         """Logical cores of an AWS chip; 1 for others."""
-        device = self.device
-        if device.family != "neuron":
-            return 1
-        chip = facts.chip(device.name)
-        pair = chip.known("chip.logical_core_cores")
-        return device.cores // (chip.integer("chip.logical_core_cores") if pair else 1)
+        return ranks_per_chip(self.accelerator)
 
     def choice(self, **layout: Any) -> Choice:
         """A choice of this offer with a layout, and no figures yet."""
