@@ -317,5 +317,7 @@ def _trained_s(row: Row, chip: str, progress: Progress) -> dict[str, float | Non
     return {"training": simulated.training_step(row.text("model"), chip, cut)[0]}
 
 
-__all__ = ["Fit", "Layout", "StepTime", "decode_step", "encoder_batch", "prefill",
-           "ranks_per_chip", "serving_fit", "simulated_ms", "training_fit", "training_step"]  # fmt: skip
+__all__ = [
+    "Fit", "Layout", "StepTime", "decode_step", "encoder_batch", "prefill", "ranks_per_chip",
+    "serving_fit", "simulated_ms", "training_fit", "training_step",
+]  # fmt: skip
