@@ -30,20 +30,49 @@ def test_no_target_is_dropped(found: Comparison) -> None:
     assert "prices: " in text
 
 
-def test_unknown_is_never_zero(found: Comparison) -> None:
-    broke = [dataclasses.replace(c, usd_per_hour=None, price_date="", usd_per_million=None,
-                                 usd_per_million_low=None, usd_per_million_high=None)
-             for c in found.choices]  # fmt: skip
-    text = report.choices_text(dataclasses.replace(found, choices=tuple(broke)))
-    row = next(line for line in text.splitlines() if line.startswith("trn1.32xlarge"))
-    assert row.count("unknown") >= 3
-    assert "trn1.32xlarge unknown" in text
+def test_unknown_is_never_zero() -> None:
+    found = commands.compare("llama-3.1-8b", ["trn3-gen1-ultraserver"], requests_s=10,
+                             usd_per_million=(0.1, 0.4))  # fmt: skip
+    text = report.choices_text(found)
+    row = next(line for line in text.splitlines() if line.startswith("trn3-gen1"))
+    assert row.count("unknown") >= 6  # money, break-even, month
+    assert "trn3-gen1-ultraserver unknown" in text
+    assert not re.search(r"\$0(\.0+)?(?![.\d])", text)
 
 
 def test_json_is_one_object_with_every_record_on_request(found: Comparison) -> None:
     short, long = (json.loads(json.dumps(report.choices_json(found, every=e))) for e in (0, 1))
     assert len(short["best"]) == 3
     assert len(long["choices"]) == short["configurations"] == len(found.choices)
+
+
+def test_prices_elsewhere_are_in_text_json_csv_and_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One text of 128 tokens at 0.02 $ a million tokens: 2.56 $ for a million texts."""
+    words = ["compare", "all-MiniLM-L6-v2", "--on", "inf2.xlarge", "--usd-per-million", "0.02",
+             "--requests", "100", "--no-simulate", "--csv", str(tmp_path / "all.csv"), "--html",
+             str(tmp_path / "page.html")]  # fmt: skip
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "$0.02 a million tokens are $2.56 a million texts" in text
+    assert "break-even requests/s" in text
+    assert "twice as many in the busiest hour" in text
+    assert main([*words, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    best = printed["best"][0]
+    hourly = best["usd_per_hour"]
+    assert best["break_even_rate"] == pytest.approx(hourly / 3600 / 2.56e-6)
+    assert printed["elsewhere"] == {"usd_per_million_tokens": [0.02], "usd_per_million": 2.56}
+    assert {f["fact"] for f in printed["assumed_facts"]} >= {"economy: demand.peak_to_mean"}
+    assert printed["frontiers"][0]["choices"]
+    with (tmp_path / "all.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(r["break_even_rate"]) == pytest.approx(hourly / 3600 / 2.56e-6, rel=1e-4)
+               for r in rows)  # fmt: skip
+    page = (tmp_path / "page.html").read_text()
+    assert "break-even" in page
+    assert "$2.56" in page
 
 
 def test_csv_holds_every_field(found: Comparison, tmp_path: Path) -> None:
@@ -77,6 +106,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["--on", ""], "no targets"),
         (["--on", "trn2.48xlarge", "--term", "forever"], "price term"),
         (["--on", "inf2.xlarge", "--prefix-hit", "3"], "a share"),
+        (["--on", "inf2.xlarge", "--usd-per-million", "3"], "of input and of output"),
+        (["--on", "inf2.xlarge", "--forecast", "headroom=0.1"], "needs a demand"),
     ],
 )
 def test_wrong_words_are_told(

@@ -63,6 +63,15 @@ def _size(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
+def named_number(text: str) -> tuple[str, float]:
+    """``NAME=NUMBER`` of an option that sets one input among many."""
+    name, _, number = text.partition("=")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER") from None
+
+
 def add_target(parser: argparse.ArgumentParser) -> None:
     """The chip."""
     parser.add_argument(
@@ -100,6 +109,6 @@ def progress(options: argparse.Namespace) -> commands.Progress:
 
 
 __all__ = [
-    "EXIT_OK", "add_modes", "add_path", "add_prices", "add_target", "command", "progress",
-    "script_output", "use_prices",
+    "EXIT_OK", "add_modes", "add_path", "add_prices", "add_target", "command", "named_number",
+    "progress", "script_output", "use_prices",
 ]  # fmt: skip

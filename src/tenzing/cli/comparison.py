@@ -14,6 +14,7 @@ from tenzing.cli.arguments import (
     add_path,
     add_prices,
     command,
+    named_number,
     progress,
     script_output,
     use_prices,
@@ -79,7 +80,7 @@ def _add_sizes(group: Any) -> None:
     group.add_argument("--accepted", type=float, metavar="N",
                        help="tokens that a step of speculative decoding yields")  # fmt: skip
     group.add_argument("--requests", dest="requests_s", type=float, metavar="N",
-                       help="requests a second to size for")  # fmt: skip
+                       help="requests a second on average to size for")  # fmt: skip
     group.add_argument("--resolution", type=int, metavar="PIXELS", help="side of an image")
     group.add_argument("--steps", type=int, metavar="N", help="denoising steps")
 
@@ -91,6 +92,12 @@ def _add_offers(group: Any) -> None:
                        help="formats of the key cache to try: bf16, fp8")  # fmt: skip
     group.add_argument("--term", default="", help="price term: " + ", ".join(facts.TERMS))
     group.add_argument("--region", help="price region, such as us-east-1")
+    group.add_argument("--usd-per-million", type=_dollars, default=(), metavar="IN,OUT",
+                       help="what a million input and output tokens cost elsewhere (one price for "
+                       "other work): the load to break even")  # fmt: skip
+    group.add_argument("--forecast", metavar="NAME=N", type=named_number, action="append",
+                       default=[], help="an input of sizing for --requests: peak_to_mean, "
+                       "headroom, availability, ...; repeat it")  # fmt: skip
     add_prices(group)
 
 
@@ -103,8 +110,9 @@ def _compare(options: argparse.Namespace) -> int:
     found = commands.compare(
         options.path, targets, options.task, simulate=options.simulate,
         weights=_names(options.weights), kv=_names(options.kv), term=options.term,
-        region=options.region, measured=own, gpu_tables=options.gpu_tables, ray=options.ray,
-        progress=progress(options),
+        region=options.region, usd_per_million=options.usd_per_million,
+        forecast=dict(options.forecast), measured=own, gpu_tables=options.gpu_tables,
+        ray=options.ray, progress=progress(options),
         **{name: getattr(options, name) for name in _FIELDS},
     )  # fmt: skip
     if options.csv:
@@ -125,7 +133,11 @@ def _runs(path: str) -> bool:
 
 def _run_on(options: argparse.Namespace) -> int:
     """One script or model file on several chips."""
-    planned = [n for n in (*_FIELDS, "task", "term", "region", "prices") if getattr(options, n)]
+    planned = [
+        n
+        for n in (*_FIELDS, "task", "term", "region", "prices", "usd_per_million", "forecast")
+        if getattr(options, n)
+    ]
     if planned:
         raise UsageError("a script is executed, not planned", got=", ".join(planned),
                          next_step="give the name of a model or its config.json")  # fmt: skip
@@ -154,6 +166,13 @@ def _measure(text: str, units: dict[str, float], wanted: str) -> float:
         return float(found[1]) * units[found[2].lower()]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from None
+
+
+def _dollars(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.replace("$", "").split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one price or IN,OUT") from None
 
 
 def _ms(text: str) -> float:

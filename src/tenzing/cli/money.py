@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from tenzing import commands, facts, report
-from tenzing.cli.arguments import EXIT_OK, command
+from tenzing.cli.arguments import EXIT_OK, command, named_number
 from tenzing.fleet.regions import choose_region, place_named
 
 
@@ -23,7 +23,7 @@ def add_commands(sub: Any) -> None:
     parser.add_argument("--term", default="", choices=("", *facts.TERMS), help="of the price")
     parser.add_argument("--region", help="of the price")
     parser.add_argument("--usd-per-hour", type=float, metavar="USD", help="your own price")
-    parser.add_argument("--own", metavar="NAME=N", type=_named, action="append", default=[],
+    parser.add_argument("--own", metavar="NAME=N", type=named_number, action="append", default=[],
                         help="an input of owning: usd, peak_w, pue, utilisation, ...; repeat it",
                         )  # fmt: skip
     parser.add_argument("--per-s", type=float, metavar="N",
@@ -34,9 +34,9 @@ def add_commands(sub: Any) -> None:
                         )  # fmt: skip
     parser.add_argument("--demand", type=float, metavar="N",
                         help="tokens (or requests) a second asked for on average")  # fmt: skip
-    parser.add_argument("--forecast", metavar="NAME=N", type=_named, action="append", default=[],
-                        help="an input of the forecast: growth_per_month, peak_to_mean, months, "
-                        "backlog, ...; repeat it")  # fmt: skip
+    parser.add_argument("--forecast", metavar="NAME=N", type=named_number, action="append",
+                        default=[], help="an input of the forecast: growth_per_month, "
+                        "peak_to_mean, months, backlog, ...; repeat it")  # fmt: skip
 
 
 def _add_regions(sub: Any) -> None:
@@ -65,31 +65,20 @@ def _users(text: str) -> list[tuple[str, float]]:
     found = []
     for word in text.split(","):
         name, _, weight = word.partition("=")
-        found.append(_named(f"{name}={weight or 1}"))
+        found.append(named_number(f"{name}={weight or 1}"))
     return found
 
 
 def _economics(options: argparse.Namespace) -> int:
-    forecast: dict[str, Any] = dict(options.forecast)
-    if "months" in forecast:
-        forecast["months"] = int(forecast["months"])
     found = commands.economics(
         options.instance, term=options.term, region=options.region,
         usd_per_hour=options.usd_per_hour, per_s=options.per_s,
         usd_per_million=options.usd_per_million, demand=options.demand, own=dict(options.own),
-        forecast=forecast,
+        forecast=dict(options.forecast),
     )  # fmt: skip
     print(json.dumps(report.economics_json(found), indent=2) if options.json
           else report.economics_text(found))  # fmt: skip
     return EXIT_OK
-
-
-def _named(text: str) -> tuple[str, float]:
-    name, _, number = text.partition("=")
-    try:
-        return name, float(number)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER") from None
 
 
 __all__ = ["add_commands"]

@@ -7,6 +7,7 @@ from tenzing.facts.economy import economy, launches, server
 from tenzing.facts.explorer import ExplorerField, ExplorerSchema, explorer_schema
 from tenzing.facts.fact import Alternative, Fact, Source
 from tenzing.facts.instance import Instance, instance, instances, instances_of
+from tenzing.facts.leaning import Assumed, Recording, assumed_fact, recording
 from tenzing.facts.loader import sources
 from tenzing.facts.model import knows_model, model, model_entry, models
 from tenzing.facts.power import Draw, Power, power, power_facts
@@ -19,12 +20,12 @@ from tenzing.facts.software import software, software_facts
 from tenzing.facts.task import task, task_about, tasks
 
 __all__ = [
-    "Accelerator", "Alternative", "Chip", "Draw", "ExplorerField", "ExplorerSchema", "Fact",
-    "Instance", "NoPrice", "PRICES_VARIABLE", "Power", "Price", "Source", "TERMS", "accelerator",
-    "accelerators", "all_chips", "as_json", "best_price", "chip", "chips", "economy",
-    "explorer_schema", "find_shape", "instance", "instances", "instances_of", "knows_model",
-    "launches", "model", "model_entry", "model_json", "models", "no_price", "power", "power_facts",
-    "price", "prices", "region", "regions", "render", "render_model", "residuals", "rival",
-    "rival_facts", "schema_page", "server", "shapes", "software", "software_facts", "sources",
-    "task", "task_about", "tasks",
+    "Accelerator", "Alternative", "Assumed", "Chip", "Draw", "ExplorerField", "ExplorerSchema",
+    "Fact", "Instance", "NoPrice", "PRICES_VARIABLE", "Power", "Price", "Recording", "Source",
+    "TERMS", "accelerator", "accelerators", "all_chips", "as_json", "assumed_fact", "best_price",
+    "chip", "chips", "economy", "explorer_schema", "find_shape", "instance", "instances",
+    "instances_of", "knows_model", "launches", "model", "model_entry", "model_json", "models",
+    "no_price", "power", "power_facts", "price", "prices", "recording", "region", "regions",
+    "render", "render_model", "residuals", "rival", "rival_facts", "schema_page", "server",
+    "shapes", "software", "software_facts", "sources", "task", "task_about", "tasks",
 ]  # fmt: skip

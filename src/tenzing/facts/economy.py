@@ -14,12 +14,12 @@ from tenzing.facts.schema import ECONOMY_KEYS, SERVER_KEYS, Key
 from tenzing.facts.sheet import Problem, Sheet
 
 FILE: Final = "economics.toml"
-_GROUPS: Final = ("own", "demand", "distance")
+_GROUPS: Final = ("own", "demand", "swing", "distance")
 _LAUNCH: Final = Key("launch", "text", "text", "month of general availability, 2024-12")
 
 
 def economy() -> Book:
-    """The defaults under ``own.``, ``demand.`` and ``distance.``."""
+    """The defaults under ``own.``, ``demand.``, ``swing.`` and ``distance.``."""
     return _all()[0]
 
 

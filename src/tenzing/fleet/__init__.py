@@ -5,7 +5,7 @@ from tenzing.fleet.comparison import (
     Choice,
     Comparison,
     compare,
-    instances_for,
+    fleet_for,
     sensitivity,
     simulated,
 )
@@ -34,7 +34,7 @@ from tenzing.fleet.workload import Shape, shape_of
 __all__ = [
     "Bill", "Choice", "Comparison", "DEFAULT_TARGETS", "Fit", "Layout", "Measurement", "Report",
     "Row", "Score", "Shape", "StepTime", "Table", "bill_for", "compare", "decode_step",
-    "encoder_batch", "instances_for", "measurements_json", "predict_file", "predict_row",
+    "encoder_batch", "fleet_for", "measurements_json", "predict_file", "predict_row",
     "predict_table", "prefill", "read_measurements", "read_table", "score_files", "sensitivity",
     "shape_of", "simulated", "sweep", "training_step", "unpriced", "write_measurements",
 ]  # fmt: skip

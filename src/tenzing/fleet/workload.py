@@ -20,12 +20,11 @@ from tenzing.fleet.configuration import FAMILIES, NEEDED, sizes_of, spelled
 GIGA: Final = 10**9
 MEGA: Final = 10**6
 MULTIPLY_ADD: Final = 2  # operations in a multiply-add
+LAYER_SQUARES: Final = 12  # parameters of a layer with a feed-forward of four times its width
 KEY_AND_VALUE: Final = 2
-HEAD_DIM: Final = 128
-GROUPED_HEADS: Final = 8
-# Layers of Llama-like decoders by parameters: published configurations of Llama 2, 3 and 3.1.
-_LAYERS: Final = ((0.1, 12), (0.5, 20), (1.24, 16), (3.2, 28), (8.0, 32), (13.0, 40), (34.0, 48),
-                  (70.6, 80), (405.0, 126), (1000.0, 150))  # fmt: skip
+# What an assumed shape leans on, under ``software.shape``; the last two of mixtures only.
+_ASSUMED: Final = ("head_dim", "grouped_heads", "layers", "layers_of_params_m")
+_MIXTURE: Final = ("experts", "top_k")
 # Families that keep one key and value head for every query head.
 _MULTI_HEAD: Final = re.compile(
     r"opt-|gpt-?[2j]|gpt-neo|pythia|bloom|llama-?2-(7|13)b|phi-?[123]|mpt|codegen|baichuan|t5|"
@@ -40,10 +39,6 @@ _ACTIVE: Final = re.compile(r"a(\d+(?:\.\d+)?)b")
 _NOISE: Final = re.compile(
     r"-(instruct|chat|hf|base|it|maxtext|v0\.[0-9]|[0-9]{4}|preview|gptq|awq|fp8|bf16|think)\b"
 )
-ASSUMED_ACTIVE: Final = 0.12  # share of a mixture of experts that a token uses, when unknown
-ASSUMED_EXPERTS: Final = 64
-ASSUMED_TOP_K: Final = 6
-ASSUMED_PARAMS: Final = 7 * GIGA
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,8 @@ class Shape:
     """A model as work: parameters, layers and what one item or token needs.
 
     ``windowed`` layers (a share) look back on ``window`` positions only. ``assumed`` names what was
-    not published and had to be filled in.
+    not published and had to be filled in, ``leaned`` the facts under ``software.shape`` it was
+    filled in with.
     """
 
     name: str
@@ -73,6 +69,7 @@ class Shape:
     fact: str = ""
     window: float = 0.0
     windowed: float = 0.0
+    leaned: tuple[str, ...] = ()
 
     def get(self, key: str, otherwise: Any = 0) -> Any:
         """A further published value: tokens, gmacs, resolution, steps, passes, towers, ..."""
@@ -192,8 +189,11 @@ def _from_entry(entry: Entry, name: str, params_b: float) -> Shape:
     assumed: tuple[str, ...] = ()
     if params_b and v["kind"] == "moe":
         params = params_b * GIGA  # the row's own figure wins over the card's
-    layers, hidden = int(v.get("layers", 24)), int(v.get("hidden", 768))
-    heads = int(v.get("heads", max(hidden // 64, 1)))
+    usual = {key: _usual(key) for key in ("default_layers", "default_hidden", "default_vocab")}
+    leaned = tuple(key for key in usual if key.removeprefix("default_") not in v)
+    layers = int(v.get("layers", usual["default_layers"]))
+    hidden = int(v.get("hidden", usual["default_hidden"]))
+    heads = int(v.get("heads", max(hidden // _usual("narrow_head_dim"), 1)))
     active = float(v["active_b"]) * GIGA if "active_b" in v else params
     extra = tuple(
         (k, _frozen(v[k])) for k in v
@@ -202,10 +202,11 @@ def _from_entry(entry: Entry, name: str, params_b: float) -> Shape:
     )  # fmt: skip
     return Shape(name, v["kind"], params, min(active, params), layers, hidden,
                  int(v.get("ffn", 4 * hidden)), heads, int(v.get("kv_heads", heads)),
-                 int(v.get("head_dim", hidden // heads)), int(v.get("vocab", 32000)),
+                 int(v.get("head_dim", hidden // heads)),
+                 int(v.get("vocab", usual["default_vocab"])),
                  int(v.get("experts", 0)), int(v.get("top_k", 0)), extra, assumed, entry.where,
-                 window=float(v.get("window", 0)),
-                 windowed=float(v.get("windowed", 0)))  # fmt: skip
+                 window=float(v.get("window", 0)), windowed=float(v.get("windowed", 0)),
+                 leaned=leaned + (() if "heads" in v else ("narrow_head_dim",)))  # fmt: skip
 
 
 def _frozen(value: Any) -> Any:
@@ -224,33 +225,52 @@ def _assumed(name: str, params_b: float, arch: str) -> Shape:
     """A Llama-like decoder of the stated size; everything but the size is an assumption."""
     lower = name.lower()
     stated = params_b * GIGA or size_in_name(lower)
-    params = stated or ASSUMED_PARAMS
+    params = stated or _usual("params_m") * MEGA
+    leaned = [*_ASSUMED, *([] if stated else ["params_m"])]
     active_match = _ACTIVE.search(lower)
     mixture = bool(active_match) or "moe" in arch.lower()
     active = params
-    if mixture:
-        active = float(active_match.group(1)) * GIGA if active_match else params * ASSUMED_ACTIVE
+    if active_match:
+        active = float(active_match.group(1)) * GIGA
+    elif mixture:
+        active = params * facts.software("shape.active_share")
+        leaned.append("active_share")
     body = min(params, max(active * 3, active)) if mixture else params
-    layers = round(_interpolated(body / GIGA))
-    hidden = max(round(math.sqrt(body / (12 * layers)) / HEAD_DIM), 1) * HEAD_DIM
-    heads = max(hidden // HEAD_DIM, 1)
-    kv = heads if _MULTI_HEAD.search(lower) else min(GROUPED_HEADS, heads)
+    layers, head_dim = round(_layers(body)), _usual("head_dim")
+    hidden = max(round(math.sqrt(body / (LAYER_SQUARES * layers)) / head_dim), 1) * head_dim
+    heads = max(hidden // head_dim, 1)
+    kv = heads if _MULTI_HEAD.search(lower) else min(_usual("grouped_heads"), heads)
     assumed = ["shape"] + ([] if stated else ["parameters"])
     return Shape(name, "moe" if mixture else "decoder", params, min(active, params), layers,
-                 hidden, 4 * hidden, heads, kv, HEAD_DIM,
-                 experts=ASSUMED_EXPERTS if mixture else 0, top_k=ASSUMED_TOP_K if mixture else 0,
-                 assumed=tuple(assumed), source="assumed: like Llama of this size")  # fmt: skip
+                 hidden, 4 * hidden, heads, kv, head_dim,
+                 experts=_usual("experts") if mixture else 0,
+                 top_k=_usual("top_k") if mixture else 0, assumed=tuple(assumed),
+                 source="assumed: like Llama of this size",
+                 leaned=(*leaned, *(_MIXTURE if mixture else ())))  # fmt: skip
 
 
-def _interpolated(billions: float) -> float:
-    points = _LAYERS
-    if billions <= points[0][0]:
+def _usual(key: str) -> int:
+    return facts.software_facts().integer(f"shape.{key}")
+
+
+def _layers(params: float) -> float:
+    """Layers of Llama-like decoders, between the published sizes on a logarithmic scale."""
+    book = facts.software_facts()
+    sizes = [m * MEGA for m in book.integers("shape.layers_of_params_m")]
+    points = list(zip(sizes, book.integers("shape.layers"), strict=True))
+    if params <= points[0][0]:
         return points[0][1]
     for (low, first), (high, second) in itertools.pairwise(points):
-        if billions <= high:
-            share = math.log(billions / low) / math.log(high / low)
+        if params <= high:
+            share = math.log(params / low) / math.log(high / low)
             return first + share * (second - first)
     return points[-1][1]
 
 
-__all__ = ["GIGA", "MULTIPLY_ADD", "Shape", "shape_of", "shape_of_config", "size_in_name"]
+def assumed_in(shape: Shape) -> set[facts.Assumed]:
+    """The assumed facts that a shape was filled in with."""
+    return {(facts.software_facts().name, f"shape.{key}") for key in shape.leaned}
+
+
+__all__ = ["GIGA", "MULTIPLY_ADD", "Shape", "assumed_in", "shape_of", "shape_of_config",
+           "size_in_name"]  # fmt: skip

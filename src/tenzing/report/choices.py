@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tenzing.fleet import Choice, Comparison, instances_for
-from tenzing.report.table import UNKNOWN, Cell, Table
+from tenzing import facts
+from tenzing.fleet import Choice, Comparison
+from tenzing.report.choices_table import OUTPUT, table_of, unit_of
+from tenzing.report.table import UNKNOWN, format_cell
 from tenzing.timeline import whole_file
-from tenzing.units import SECONDS_PER_HOUR
+from tenzing.units import Usd
 
-HOURS_PER_MONTH: Final = 730
 BILLION: Final = 1e9
-MS_PER_S: Final = 1e3
 CALIBRATED: Final = "calibrated"
+TIMES: Final = {1.0: "just", 2.0: "twice"}
 IMPLIED: Final = ("accepted",)
+WIDTH: Final = 120
+ON_FRONTIER: Final = (
+    "tp", "pp", "replicas", "batch", "weights", "kv", "status", "rate", "requests_s", "ttft_ms",
+    "tpot_ms", "latency_ms", "usd_per_million", "joules_per_unit",
+)  # fmt: skip
 LABEL: Final = (
     "calibrated: what published software reaches on such a configuration; ranges hold 80 %"
 )
@@ -49,119 +56,6 @@ def _said(name: str, value: float) -> str:
     return f"{number} {name.replace('_', ' ')}"
 
 
-def table_of(found: Comparison, choices: Sequence[Choice]) -> Table:
-    """One row a configuration, columns as the task has figures."""
-    columns = _columns(found)
-    rows = [[cell(choice) for _, cell in columns] for choice in choices]
-    return Table.of([name for name, _ in columns], rows)
-
-
-def _columns(found: Comparison) -> list[tuple[str, Any]]:
-    unit = found.choices[0].unit if found.choices else "units"
-    serving = unit == "output tokens"
-    training = unit == "trained tokens"
-    single = unit.removesuffix("s").removeprefix("output ").removeprefix("trained ")
-    columns: list[tuple[str, Any]] = [
-        ("instance", lambda c: c.instance if c.instances == 1 else f"{c.instance} x{c.instances}"),
-        ("layout", _layout),
-        (f"{unit}/s", lambda c: _range(c.rate, c.rate_low, c.rate_high) if c.usable else None),
-    ]
-    if serving:
-        columns += [("TTFT ms", _figure("ttft_ms")), ("TPOT ms", _figure("tpot_ms"))]
-        if any(c.simulated_ms is not None for c in found.choices):
-            columns.append(("simulated step ms", lambda c: c.simulated_ms))
-    else:
-        columns.append(("step ms" if training else "latency ms", _figure("latency_ms")))
-    columns.append(
-        (
-            f"$/M {unit}",
-            lambda c: (
-                _range(c.usd_per_million, c.usd_per_million_low, c.usd_per_million_high)
-                if c.usable
-                else None
-            ),
-        )
-    )
-    if serving:
-        columns += [("$/M in", lambda c: c.usd_per_million_input),
-                    ("$/M out", lambda c: c.usd_per_million_output)]  # fmt: skip
-    columns += [(f"J/{single}", lambda c: c.joules_per_unit if c.usable else None),
-                ("MFU", lambda c: f"{c.mfu:.0%}" if c.usable and c.mfu else None)]  # fmt: skip
-    if serving:
-        columns.append(("MBU", lambda c: f"{c.mbu:.0%}" if c.usable and c.mbu else None))
-    columns += _of_the_whole(found)
-    return [*columns, ("$/h", lambda c: c.usd_per_hour), ("", lambda c: c.status)]
-
-
-def _of_the_whole(found: Comparison) -> list[tuple[str, Any]]:
-    """Columns for a demand to serve or a run to finish."""
-    demand = getattr(found.task, "requests_s", 0.0)
-    total = getattr(found.task, "total_tokens", 0)
-    if total:
-        return [("days", lambda c: run_days(c, total) if c.usable else None),
-                ("million $", lambda c: run_usd(c, total)),
-                ("MWh", lambda c: run_mwh(c, total))]  # fmt: skip
-    if demand:
-        return [(f"for {demand:g}/s", lambda c: instances_for(c, demand) or None),
-                ("$/month", lambda c: month_usd(c, demand))]  # fmt: skip
-    return []
-
-
-def run_days(choice: Choice, tokens: int) -> float | None:
-    """Days to train on that many tokens."""
-    return tokens / choice.rate / SECONDS_PER_HOUR / 24 if choice.rate else None
-
-
-def run_usd(choice: Choice, tokens: int) -> float | None:
-    """Millions of dollars for the run."""
-    if choice.usd_per_million is None or not choice.usable:
-        return None
-    return choice.usd_per_million * tokens / 1e12
-
-
-def run_mwh(choice: Choice, tokens: int) -> float | None:
-    """Megawatt-hours for the run."""
-    if choice.joules_per_unit is None or not choice.usable:
-        return None
-    return choice.joules_per_unit * tokens / SECONDS_PER_HOUR / 1e6
-
-
-def month_usd(choice: Choice, demand: float) -> float | None:
-    """Dollars a month for the instances that serve a demand."""
-    count = instances_for(choice, demand)
-    if choice.usd_per_hour is None or not count:
-        return None
-    return count * choice.usd_per_hour * HOURS_PER_MONTH
-
-
-def _layout(c: Choice) -> str:
-    parts = [f"{c.replicas} x tp{c.tp}" + (f" pp{c.pp}" if c.pp > 1 else ""), f"batch {c.batch}"]
-    if c.weights != "bf16" or c.kv != "bf16":
-        parts.append(c.weights if c.kv == "bf16" else f"{c.weights}/{c.kv} cache")
-    return ", ".join([*parts, *(["recompute"] if c.recompute else [])])
-
-
-def _range(value: float | None, low: float | None, high: float | None) -> str | None:
-    if value is None or low is None or high is None:
-        return None
-    if low == high:  # a source that states no interval
-        return _short(value)
-    return f"{_short(value)} ({_short(low)}-{_short(high)})"
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 - digits shown
-
-
-def _figure(name: str) -> Any:
-    def cell(c: Choice) -> Cell:
-        if not c.usable:
-            return None
-        return _range(*(getattr(c, f"{name}{end}") for end in ("", "_low", "_high")))
-
-    return cell
-
-
 def prices_note(choices: Sequence[Choice]) -> str:
     """Which price was taken for each instance, and those for which none is known."""
     told = {
@@ -188,21 +82,87 @@ def assumptions(found: Comparison) -> str:
     return "; ".join(told)
 
 
+def leaned_on(found: Comparison) -> list[tuple[str, facts.Fact]]:
+    """Name and fact of each assumed number that the answers lean on."""
+    return [(f"{book}: {path}", facts.assumed_fact((book, path))) for book, path in found.leaned]
+
+
+def leaned_rows(found: Comparison) -> list[tuple[str, str, facts.Fact]]:
+    """The same with their values in words: one row for a number and its two bounds."""
+    known = dict(leaned_on(found))
+    rows = []
+    for name, fact in known.items():
+        whole = name.removesuffix("_low").removesuffix("_high")
+        if whole != name and whole in known:
+            continue
+        bounds = [known.get(f"{name}{end}") for end in ("_low", "_high")]
+        said = [format_cell(b.value) for b in bounds if b and isinstance(b.value, int | float)]
+        rows.append((name, fact.text() + (f" ({'-'.join(said)})" if said else ""), fact))
+    return rows
+
+
+def elsewhere_note(found: Comparison) -> str:
+    """What the same work costs where tokens are bought one by one; empty without such prices."""
+    if found.elsewhere is None:
+        return ""
+    prices, whole = found.elsewhere.prices, found.elsewhere.per_million
+    unit = unit_of(found)
+    if unit == OUTPUT:
+        read, written = map(dollars, prices)
+        said = (f"{read} a million input tokens and {written} a million output tokens are "
+                f"{dollars(whole.amount)} a million output tokens with their prompts")  # fmt: skip
+    elif whole.amount == prices[0]:
+        said = f"{dollars(whole.amount)} a million {unit}"
+    else:
+        said = f"{dollars(prices[0])} a million tokens are {dollars(whole.amount)} a million {unit}"
+    bought = next((c.usd_per_month_elsewhere for c in found.best
+                   if c.usd_per_month_elsewhere is not None), None)  # fmt: skip
+    monthly = "" if bought is None else f", {Usd(bought)} a month for the demand"
+    return (f"elsewhere: {said}{monthly}; break-even is the load from which renting costs less, "
+            "above 100 % of capacity it never does")  # fmt: skip
+
+
+def dollars(amount: float) -> str:
+    """An amount with cents, and further digits where there are some."""
+    whole = Usd(amount)
+    return str(whole) if round(amount, 2) == amount else f"${amount:.4g}"
+
+
+def demand_note(found: Comparison) -> str:
+    """How the instances for a demand were counted; empty without one."""
+    asked = found.demand
+    if asked is None:
+        return ""
+    times = TIMES.get(asked.peak_to_mean, f"{asked.peak_to_mean:g} times")
+    peak = f" on average, {times} as many in the busiest hour"
+    free = f"{asked.headroom:.0%} of the capacity stays free"
+    return (f"instances: for {asked.mean_per_s:g} requests/s{peak}, {free}, and enough work in "
+            f"{asked.availability:.4g} of the hours when each works in "
+            f"{asked.instance_availability:.4g} (spares included)")  # fmt: skip
+
+
 def choices_text(found: Comparison, *, every: bool = False) -> str:
     """The best configuration of each target (or every one), what is missing, what was assumed."""
     shown = found.choices if every else found.best
     lines = [heading(found), LABEL, ""]
     if shown:
         lines.append(table_of(found, shown).text())
-    notes = [f"{c.instance}: {c.status}: {c.why}" for c in found.best if c.why]
-    notes += [f"{target}: {reason}" for target, reason in found.absent]
-    notes += [f"{c.instance}: {c.basis}" for c in found.best if c.basis not in ("", CALIBRATED)]
-    notes += [prices_note(shown)] if shown else []
+    notes = [*_notes(found), *([prices_note(shown)] if shown else [])]
     if notes:
         lines += ["", *notes]
     if found.assumed:
         lines += ["", "assumed: " + assumptions(found)]
+    numbers = ", ".join(f"{name} {value}" for name, value, _ in leaned_rows(found))
+    if numbers:
+        lines += ["", textwrap.fill(f"assumed numbers (tenzing facts): {numbers}", WIDTH)]
     return "\n".join(lines)
+
+
+def _notes(found: Comparison) -> Iterator[str]:
+    yield from (f"{c.instance}: {c.status}: {c.why}" for c in found.best if c.why)
+    yield from (f"{target}: {reason}" for target, reason in found.absent)
+    yield from (f"{c.instance}: {c.basis}" for c in found.best if c.basis not in ("", CALIBRATED))
+    yield from filter(None, (elsewhere_note(found), demand_note(found)))
 
 
 def choices_json(found: Comparison, *, every: bool = False) -> dict[str, Any]:
@@ -211,12 +171,25 @@ def choices_json(found: Comparison, *, every: bool = False) -> dict[str, Any]:
         "model": found.model, "shape": dataclasses.asdict(found.shape), "task": found.task_name,
         "sizes": dataclasses.asdict(found.task),
         "best": [dataclasses.asdict(c) for c in found.best],
+        "frontiers": [{"target": c.target, "instance": c.instance,
+                       "choices": [_point(k) for k in found.frontier(c.target, c.instance)]}
+                      for c in found.best],
         "absent": [{"target": t, "reason": r} for t, r in found.absent],
-        "assumed": list(found.assumed), "configurations": len(found.choices),
+        "elsewhere": None if found.elsewhere is None else {
+            "usd_per_million_tokens": list(found.elsewhere.prices),
+            "usd_per_million": found.elsewhere.per_million.amount},
+        "assumed": list(found.assumed),
+        "assumed_facts": [{"fact": name, "value": fact.value, "unit": fact.unit,
+                           "source": fact.source} for name, fact in leaned_on(found)],
+        "configurations": len(found.choices),
     }  # fmt: skip
     if every:
         made["choices"] = [dataclasses.asdict(c) for c in found.choices]
     return made
+
+
+def _point(choice: Choice) -> dict[str, Any]:
+    return {name: getattr(choice, name) for name in ON_FRONTIER}
 
 
 def write_choices_csv(found: Comparison, path: Path) -> Path:
@@ -248,6 +221,6 @@ def _cell(value: Any) -> Any:
 
 
 __all__ = [
-    "LABEL", "assumptions", "choices_json", "choices_text", "heading", "month_usd",
-    "prices_note", "run_days", "run_mwh", "run_usd", "table_of", "write_choices_csv",
+    "LABEL", "assumptions", "choices_json", "choices_text", "demand_note", "elsewhere_note",
+    "heading", "leaned_on", "leaned_rows", "prices_note", "write_choices_csv",
 ]  # fmt: skip

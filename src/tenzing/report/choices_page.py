@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Final
 
 from tenzing.fleet import Choice, Comparison, sensitivity
-from tenzing.report.choices import LABEL, assumptions, heading, prices_note, table_of
+from tenzing.fleet.economics import Bar
+from tenzing.report.choices import (
+    LABEL,
+    assumptions,
+    demand_note,
+    elsewhere_note,
+    heading,
+    prices_note,
+)
+from tenzing.report.choices_table import table_of
 from tenzing.report.html import Cards, Section, Text, write_html
 from tenzing.report.plot import Mark, Series, plot_svg
 from tenzing.report.table import Table
@@ -123,18 +132,28 @@ class Swings:
 
     @staticmethod
     def _target(c: Choice) -> str:
-        swings = sensitivity(c)
-        if not swings or c.usd_per_million is None:
+        bars = sensitivity(c)
+        if not bars or c.usd_per_million is None:
             return ""
-        top = max(s.high for s in swings)
+        ends = [sorted(x.amount for x in (bar.at_low, bar.at_high) if x) for bar in bars]
+        top = max(high for _, high in ends)
         rows = "".join(
-            f"<span>{escape(s.name)}</span>"
-            f'<div class="swing"><div style="left:{s.low / top:.2%};'
-            f'width:{s.width / top:.2%}"></div><i style="left:{c.usd_per_million / top:.2%}"></i>'
-            f'</div><span class="r">${s.low:.3g} to ${s.high:.3g}</span>'
-            for s in swings
+            f"<span>{escape(_input(bar))}</span>"
+            f'<div class="swing"><div style="left:{low / top:.2%};'
+            f'width:{(high - low) / top:.2%}"></div><i style="left:{c.usd_per_million / top:.2%}">'
+            f'</i></div><span class="r">${low:.3g} to ${high:.3g}</span>'
+            for bar, (low, high) in zip(bars, ends, strict=True)
         )
         return f'<h3>{escape(c.instance)}</h3><div class="bars">{rows}</div>'
+
+
+def _input(bar: Bar) -> str:
+    """What was moved from where to where."""
+    if bar.name == "rate":
+        return f"price {bar.low_input} to {bar.high_input}"
+    if bar.name == "per_s":
+        return "speed, within its 80 % interval"
+    return f"busy {bar.low_input:.0%} to {bar.high_input:.0%} of the paid hours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +210,8 @@ def _reasons(found: Comparison) -> Text:
     lines = [f"{c.instance}: {c.status}: {c.why}." for c in found.best if c.why]
     lines += [f"{target}: {reason}." for target, reason in found.absent]
     lines = lines or ["Every target has a configuration within the limits."]
-    lines.append(f"{prices_note(found.best).capitalize()}.")
+    notes = (prices_note(found.best), elsewhere_note(found), demand_note(found))
+    lines += [f"{note.capitalize()}." for note in notes if note]
     return Text(" ".join(lines), "What is missing, and which prices")
 
 

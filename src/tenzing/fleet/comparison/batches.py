@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from tenzing import facts
 from tenzing.errors import TenzingError
 from tenzing.fleet.comparison.choice import OK, SLOW, UNKNOWN, Choice, bounds
 from tenzing.fleet.comparison.offer import Offer
@@ -20,7 +21,6 @@ UNITS: Final = {Encoding: "texts", Imaging: "images"}
 BATCHES: Final = {Encoding: tuple(2**n for n in range(9)), Imaging: (1, 2, 4)}
 LATENCY: Final = {Encoding: ("latency_ms_mean", 1.0), Imaging: ("e2e_s", 1e3)}
 TERA: Final = 1e12
-HELD: Final = 1.5  # weights, and beside them activations and buffers
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def questions(model: str, task: Encoding | Imaging, offer: Offer) -> Iterator[Qu
     """Every batch on the narrowest copy that holds the weights."""
     device = offer.device
     rank_bytes = device.hbm_bytes / offer.ranks_per_chip
-    need = shape_of(model).params * BF16_BYTES * HELD
+    need = shape_of(model).params * BF16_BYTES * facts.software("memory.encoder_held")
     width = next((2**n for n in range(10) if 2**n * rank_bytes >= need), offer.ranks)
     for batch in BATCHES[type(task)]:
         yield Question(model, task, offer, min(width, offer.ranks), batch)

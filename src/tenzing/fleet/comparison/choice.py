@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from tenzing.fleet.estimate import Prediction
+from tenzing.units import UsdPerHour
 
 OK: Final = "ok"
 SLOW: Final = "misses the limits"
@@ -26,6 +25,11 @@ class Choice:
     Energy is per unit. None where no price or power is known. ``status`` is ok, misses the limits,
     does not fit or unknown, and ``why`` says what is missing. ``replicas`` are copies of the model,
     ``tp`` and ``pp`` ranks and stages of each; ``batch`` is per copy.
+
+    Where prices per token were given, ``break_even_`` says from which load (units or requests a
+    second, share of what the instances can do) renting costs less than buying at
+    ``usd_per_million_elsewhere``; a share above 1 is never reached. ``fleet_`` counts instances,
+    spares among them, for the task's requests a second; ``run_`` is a whole training run.
     """
 
     target: str
@@ -72,8 +76,33 @@ class Choice:
     joules_per_unit: float | None = None
     joules_per_unit_low: float | None = None
     joules_per_unit_high: float | None = None
+    usd_per_million_elsewhere: float | None = None
+    break_even_rate: float | None = None
+    break_even_requests_s: float | None = None
+    break_even_share: float | None = None
+    break_even_share_low: float | None = None
+    break_even_share_high: float | None = None
+    fleet_instances: int | None = None
+    fleet_instances_low: int | None = None
+    fleet_instances_high: int | None = None
+    fleet_spares: int | None = None
+    fleet_utilisation: float | None = None
+    usd_per_month: float | None = None
+    usd_per_month_elsewhere: float | None = None
+    run_days: float | None = None
+    run_days_low: float | None = None
+    run_days_high: float | None = None
+    run_usd: float | None = None
+    run_usd_low: float | None = None
+    run_usd_high: float | None = None
+    run_mwh: float | None = None
     basis: str = ""
     assumed: tuple[str, ...] = ()
+
+    @property
+    def hourly(self) -> UsdPerHour | None:
+        """What an hour of all instances costs."""
+        return None if self.usd_per_hour is None else UsdPerHour(self.usd_per_hour * self.instances)
 
     @property
     def usable(self) -> bool:
@@ -104,12 +133,4 @@ def bounds(name: str, found: Prediction | None, scale: float = 1.0) -> dict[str,
             f"{name}_high": found.high * scale}  # fmt: skip
 
 
-def per_unit(amount_per_s: float, rates: Mapping[str, float], name: str) -> dict[str, float]:
-    """An amount a second over a rate and its bounds: what one unit takes."""
-    if not rates["rate"] or not math.isfinite(amount_per_s):
-        return {}
-    return {name: amount_per_s / rates["rate"], f"{name}_low": amount_per_s / rates["rate_high"],
-            f"{name}_high": amount_per_s / rates["rate_low"]}  # fmt: skip
-
-
-__all__ = ["FULL", "MILLION", "OK", "SLOW", "UNKNOWN", "Choice", "bounds", "per_unit"]
+__all__ = ["FULL", "MILLION", "OK", "SLOW", "UNKNOWN", "Choice", "bounds"]

@@ -10,10 +10,12 @@ from typing import Any, Final
 from tenzing import facts
 from tenzing.errors import TenzingError, UsageError
 from tenzing.facts import Accelerator, Price
-from tenzing.fleet.comparison.choice import MILLION, Choice, per_unit
+from tenzing.fleet.comparison.choice import Choice
+from tenzing.fleet.economics import joules_per_unit, usd_per_million
 from tenzing.fleet.steptime import ranks_per_chip
-from tenzing.units import SECONDS_PER_HOUR
+from tenzing.units import UsdPerHour, Watts
 
+OPPOSITE: Final = {"": "", "_low": "_high", "_high": "_low"}  # the most work costs the least
 _TARGET: Final = re.compile(r"^(?P<name>.+?)(?:\s*[x*]\s*(?P<count>\d+))?$")
 
 
@@ -58,28 +60,32 @@ class Offer:
             usd_per_hour=self.usd_per_hour, term=self.term, price_date=self.price_date, **layout,
         )  # fmt: skip
 
+    @property
+    def hourly(self) -> UsdPerHour | None:
+        """What an hour of all instances costs."""
+        return None if self.usd_per_hour is None else UsdPerHour(self.usd_per_hour * self.count)
+
     def money(self, rates: dict[str, float]) -> dict[str, Any]:
-        """Price fields of a choice that makes ``rates`` with all instances."""
-        shown = {"usd_per_hour": self.usd_per_hour, "term": self.term,
-                 "price_date": self.price_date}  # fmt: skip
-        if self.usd_per_hour is None:
-            return shown
-        per_s = self.usd_per_hour * self.count / SECONDS_PER_HOUR
-        return shown | per_unit(per_s * MILLION, rates, "usd_per_million")
+        """Cost fields of a choice that makes ``rates`` with all instances; none without a price."""
+        costs = {f"usd_per_million{end}": usd_per_million(self.hourly, rates[f"rate{other}"])
+                 for end, other in OPPOSITE.items()}  # fmt: skip
+        return {name: cost.amount for name, cost in costs.items() if cost is not None}
 
     def energy(self, rates: dict[str, float], busy: float) -> dict[str, Any]:
-        """Energy fields: between idle and peak power as busy as the busier of math and memory."""
+        """Energy fields: between idle and peak power as busy as the busier of math and memory.
+
+        The bounds hold those of the power as well.
+        """
         if self.idle_watts is None or self.peak_watts is None:
             return {}
         share = min(max(busy, 0.0), 1.0)
-        low, high = (i + (p - i) * share for i, p in zip(self.idle_watts, self.peak_watts,
-                                                        strict=True))  # fmt: skip
-        watts = (low + high) / 2 * self.count
-        fields = per_unit(watts, rates, "joules_per_unit")
-        if fields:  # the interval holds that of the power as well
-            fields["joules_per_unit_low"] *= low * self.count / watts
-            fields["joules_per_unit_high"] *= high * self.count / watts
-        return {"watts": watts, **fields}
+        low, high = (Watts(i + (p - i) * share) * self.count
+                     for i, p in zip(self.idle_watts, self.peak_watts, strict=True))  # fmt: skip
+        watts = {"": (low + high) / 2, "_low": low, "_high": high}
+        spent = {f"joules_per_unit{end}": joules_per_unit(watts[end], rates[f"rate{other}"])
+                 for end, other in OPPOSITE.items()}  # fmt: skip
+        return {"watts": watts[""].amount,
+                **{name: joules.amount for name, joules in spent.items() if joules}}  # fmt: skip
 
 
 def offers(
@@ -90,6 +96,8 @@ def offers(
     A chip stands for every instance that has it. The second list holds the names for which there is
     nothing to rent, each with the reason: no target is dropped without a word.
     """
+    if not targets:
+        raise UsageError("no targets to compare", next_step="name instances, such as p5.48xlarge")
     found: list[Offer] = []
     absent: list[tuple[str, str]] = []
     for target in targets:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -13,13 +12,15 @@ from tenzing.errors import TenzingError, UsageError
 from tenzing.fleet.comparison import batches, serving, tables, training
 from tenzing.fleet.comparison.choice import Choice
 from tenzing.fleet.comparison.measured import measured_choices
+from tenzing.fleet.comparison.money import Elsewhere, completed, demand_of, elsewhere_of
 from tenzing.fleet.comparison.offer import Offer, offers
 from tenzing.fleet.comparison.task import Encoding, Imaging, Serving, Task, task_named
+from tenzing.fleet.economics import Demand
 from tenzing.fleet.estimators.device import BYTES
 from tenzing.fleet.measured import Measurement
 from tenzing.fleet.steptime import Layout, decode_step
 from tenzing.fleet.sweep import sweep
-from tenzing.fleet.workload import Shape, shape_of
+from tenzing.fleet.workload import Shape, assumed_in, shape_of
 
 Progress = Callable[[str], None]
 DEFAULT_TARGETS: Final = (
@@ -44,7 +45,11 @@ WORTH_PROCESSES: Final = 4000  # configurations: fewer take less time than proce
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every configuration asked, in order; targets with nothing to rent; what was assumed."""
+    """Every configuration asked, in order; targets with nothing to rent; what was assumed.
+
+    ``assumed`` says it in words, ``leaned`` names the assumed facts (:func:`facts.assumed_fact`).
+    ``elsewhere`` is set where prices per token were given, ``demand`` where requests a second were.
+    """
 
     model: str
     shape: Shape
@@ -53,6 +58,9 @@ class Comparison:
     choices: tuple[Choice, ...]
     absent: tuple[tuple[str, str], ...]
     assumed: tuple[str, ...]
+    leaned: tuple[facts.Assumed, ...] = ()
+    elsewhere: Elsewhere | None = None
+    demand: Demand | None = None
 
     @property
     def best(self) -> tuple[Choice, ...]:
@@ -77,41 +85,65 @@ class Comparison:
 def compare(
     model: str, on: Sequence[str] = DEFAULT_TARGETS, task: str = "", *,
     weights: Sequence[str] = ("bf16",), kv: Sequence[str] = ("bf16",), term: str = "",
-    region: str | None = None, measured: Sequence[Measurement] = (), ray: str = "",
-    jobs: int | None = None, gpu_tables: bool = False,
+    region: str | None = None, usd_per_million: Sequence[float] = (),
+    forecast: Mapping[str, float] | None = None, measured: Sequence[Measurement] = (),
+    ray: str = "", jobs: int | None = None, gpu_tables: bool = False,
     progress: Progress = lambda _: None, **overrides: Any,
 ) -> Comparison:  # fmt: skip
     """A model's work on several targets: all layouts and batches, with time, money and energy.
 
     ``on`` names instances or chips; ``overrides`` are fields of the task (``prompt_tokens=2048``);
-    ``measured`` are a user's own measurements, shown beside; ``ray`` is the address of a cluster
-    that searches instead of this machine; ``gpu_tables`` takes aiconfigurator's measured kernels
-    for the GPUs and formats they cover.
-    Raises UsageError for targets nobody knows and for a task that is not the model's.
+    ``usd_per_million`` what tokens cost elsewhere (input, output; one price for other tasks than
+    serving), for the load to break even; ``forecast`` overrides the defaults of sizing for
+    ``requests_s``, as in :class:`tenzing.fleet.economics.Demand`; ``measured`` are a user's own
+    measurements, shown beside; ``ray`` is the address of a cluster that searches instead of this
+    machine; ``gpu_tables`` takes aiconfigurator's measured kernels for the GPUs and formats they
+    cover. Raises UsageError for targets nobody knows and for a task that is not the model's.
     """
-    if not on:
-        raise UsageError("no targets to compare", next_step="name instances, such as p5.48xlarge")
+    shape, name = _work(model, task)
+    wanted, defaults = task_named(name, **overrides)
+    elsewhere = elsewhere_of(wanted, usd_per_million)
+    with facts.recording() as looked:
+        demand = demand_of(wanted, forecast or {})
+        found, absent = offers(on, term=term, region=region)
+        questions = _asked(model, wanted, found, weights, kv, gpu_tables)
+        progress(f"{len(questions)} configurations of {model} on {len(found)} kinds of instance")
+        answers = _answers(questions, ray, jobs, progress)
+        choices = [c for c, _ in answers] + measured_choices(measured, model, wanted)
+        choices = [completed(c, wanted, elsewhere, demand) for c in choices]
+    words = {a for c in choices for a in c.assumed} | {a for o in found for a in o.assumed}
+    leaned = looked.found.union(*(names for _, names in answers), assumed_in(shape))
+    return Comparison(model, shape, name, wanted, tuple(choices), tuple(absent),
+                      (*defaults, *sorted(words)), tuple(sorted(leaned)), elsewhere, demand,
+                      )  # fmt: skip
+
+
+def _work(model: str, task: str) -> tuple[Shape, str]:
+    """The model and the name of its task; UsageError where it has none, or another."""
     shape = shape_of(model)
     name = task or USUAL.get(shape.kind, "")
     if not name:
         raise UsageError(f"{model} is a {shape.kind} model: say what it does", allowed=", ".join(
             facts.tasks()), next_step="give --task")  # fmt: skip
-    wanted, defaults = task_named(name, **overrides)
+    facts.task(name)
     _suits(model, shape, name)
-    found, absent = offers(on, term=term, region=region)
+    return shape, name
+
+
+def _asked(
+    model: str, task: Task, found: Sequence[Offer], weights: Sequence[str], kv: Sequence[str],
+    gpu_tables: bool,
+) -> list[Any]:  # fmt: skip
+    """Every question, those that the tables of GPU kernels cover for them."""
     for form in (*weights, *kv):
         if form not in BYTES:
             raise UsageError("unknown number format", got=form, allowed=", ".join(BYTES))
     pairs = tuple((w, k) for w in weights for k in kv)
-    asked = [q for offer in found for q in _questions(model, wanted, offer, pairs)]
-    progress(f"{len(asked)} configurations of {model} on {len(found)} kinds of instance")
-    if gpu_tables:
-        version = tables.tables_version()
-        asked = [_tabled(q, version) for q in asked]
-    choices = (*_answers(asked, ray, jobs, progress), *measured_choices(measured, model, wanted))
-    leaned = {a for c in choices for a in c.assumed} | {a for o in found for a in o.assumed}
-    return Comparison(model, shape, name, wanted, choices, tuple(absent),
-                      (*defaults, *sorted(leaned)))  # fmt: skip
+    asked = [q for offer in found for q in _questions(model, task, offer, pairs)]
+    if not gpu_tables:
+        return asked
+    version = tables.tables_version()
+    return [_tabled(q, version) for q in asked]
 
 
 def _suits(model: str, shape: Shape, task: str) -> None:
@@ -138,8 +170,17 @@ def _questions(
     return training.questions(model, task, offer)
 
 
-def evaluate(question: Any) -> Choice:
-    """The figures of any question; a function of the module, so that other processes can run it."""
+def evaluate(question: Any) -> tuple[Choice, tuple[facts.Assumed, ...]]:
+    """The figures of any question, and the assumed facts that they lean on.
+
+    A function of the module, so that other processes can run it.
+    """
+    with facts.recording() as looked:
+        choice = _figures(question)
+    return choice, tuple(sorted(looked.found))
+
+
+def _figures(question: Any) -> Choice:
     if isinstance(question, serving.Question):
         return serving.evaluate(question)
     if isinstance(question, batches.Question):
@@ -156,7 +197,9 @@ def _tabled(question: Any, version: str) -> Any:
     return question
 
 
-def _answers(asked: list[Any], ray: str, jobs: int | None, progress: Progress) -> list[Choice]:
+def _answers(
+    asked: list[Any], ray: str, jobs: int | None, progress: Progress
+) -> list[tuple[Choice, tuple[facts.Assumed, ...]]]:
     """Evaluated here, in other processes, or on a cluster; computing one of ours beats keeping."""
     alone = jobs is None and not ray and len(asked) < WORTH_PROCESSES
     looked_up = any(isinstance(q, tables.Tabled) for q in asked)  # slow: their answers are kept
@@ -166,14 +209,7 @@ def _answers(asked: list[Any], ray: str, jobs: int | None, progress: Progress) -
     for answer in found:
         if isinstance(answer, TenzingError):
             raise answer
-    return [answer for answer in found if isinstance(answer, Choice)]
-
-
-def instances_for(choice: Choice, requests_s: float) -> int:
-    """Instances that serve a demand at full batches; none for a choice without figures."""
-    if not choice.requests_s:
-        return 0
-    return math.ceil(requests_s * choice.instances / choice.requests_s)
+    return [answer for answer in found if not isinstance(answer, TenzingError)]
 
 
 def simulated(found: Comparison, progress: Progress = lambda _: None) -> Comparison:
@@ -201,5 +237,4 @@ def simulated(found: Comparison, progress: Progress = lambda _: None) -> Compari
     return replace(found, choices=tuple(times.get(c, c) for c in found.choices))
 
 
-__all__ = ["DEFAULT_TARGETS", "Comparison", "compare", "evaluate", "instances_for",
-           "simulated"]  # fmt: skip
+__all__ = ["DEFAULT_TARGETS", "Comparison", "compare", "evaluate", "simulated"]

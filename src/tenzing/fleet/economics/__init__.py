@@ -11,7 +11,7 @@ from tenzing.fleet.economics.owning import (
     ownership,
     rental,
 )
-from tenzing.fleet.economics.sensitivity import Bar, around, tornado
+from tenzing.fleet.economics.sensitivity import Bar, Load, around, tornado, work_bars
 from tenzing.fleet.economics.sizing import Demand, Month, demand, size_fleet, spares
 from tenzing.fleet.economics.tokens import (
     BreakEven,
@@ -22,8 +22,8 @@ from tenzing.fleet.economics.tokens import (
 )
 
 __all__ = [
-    "Bar", "Bill", "BreakEven", "Demand", "Economics", "Generation", "Month", "OwnOrRent",
+    "Bar", "Bill", "BreakEven", "Demand", "Economics", "Generation", "Load", "Month", "OwnOrRent",
     "Ownership", "Rental", "UsdPerKwMonth", "around", "bill_for", "blended", "break_even", "demand",
     "economics", "generations", "joules_per_unit", "ownership", "rental", "size_fleet", "spares",
-    "tornado", "unpriced", "usd_per_million", "yearly_gain",
+    "tornado", "unpriced", "usd_per_million", "work_bars", "yearly_gain",
 ]  # fmt: skip

@@ -8,33 +8,15 @@ from typing import Any, Final
 
 from tenzing import facts
 from tenzing.errors import UsageError
-from tenzing.fleet.economics.owning import Ownership, OwnOrRent, Rental, ownership, rental
-from tenzing.fleet.economics.sensitivity import Bar, around, tornado
+from tenzing.fleet.economics.owning import Ownership, OwnOrRent, ownership, rental
+from tenzing.fleet.economics.sensitivity import Bar, around, loads, tornado, work_bars
 from tenzing.fleet.economics.sizing import Month, size_fleet
 from tenzing.fleet.economics.sizing import demand as forecast_of
 from tenzing.fleet.economics.tokens import BreakEven, break_even, joules_per_unit
 from tenzing.fleet.economics.tokens import usd_per_million as per_million
-from tenzing.units import Joules, Usd, UsdPerHour, Watts
+from tenzing.units import Joules, Usd, Watts
 
-PRICE_SWING: Final = 0.2
-SPEED_SWING: Final = 0.2
-LOADS: Final = (0.25, 1.0)
-OWN_SWING: Final = 0.25
 OWN_RANGES: Final = ("price", "electricity", "capital_share", "staff_share", "depreciation_years")
-
-
-@dataclass(frozen=True)
-class Load:
-    """An instance at work: what an hour costs, what it makes when busy, how much it is used."""
-
-    rate: UsdPerHour
-    per_s: float
-    load: float
-
-    @property
-    def cost(self) -> Usd | None:
-        """Dollars per million units."""
-        return per_million(self.rate / self.load, self.per_s)
 
 
 @dataclass(frozen=True)
@@ -64,7 +46,7 @@ def economics(
     usd_per_million: float | None = None, demand: float | None = None,
     own: Mapping[str, float] | None = None, forecast: Mapping[str, Any] | None = None,
 ) -> Economics:  # fmt: skip
-    """Own against rent, and with more inputs the price of work, break-even load and
+    """Own against rent, and with more inputs the price of work, break-even load and fleet.
 
     ``per_s``: units (tokens, requests) that one busy instance makes a second; ``usd_per_million``:
     what a million of them costs elsewhere; ``demand``: units a second asked for on average. ``own``
@@ -90,7 +72,7 @@ def economics(
         per_million(owned.per_used_hour, speed),
         joules_per_unit(_busy(owned), speed), break_even(rent.rate, elsewhere, speed),
         tuple(size_fleet(asked, speed, rent.rate)) if asked else (),
-        _rent_bars(rent, per_s), _own_bars(owned),
+        work_bars(rent.rate, speed), _own_bars(owned),
         (*owned.assumed, *(asked.assumed if asked else ())),
     )  # fmt: skip
 
@@ -100,23 +82,15 @@ def _busy(owned: Ownership) -> Watts | None:
     return None if owned.peak is None else owned.peak * owned.load_share
 
 
-def _rent_bars(rent: Rental, per_s: float | None) -> tuple[Bar, ...]:
-    if rent.rate is None or per_s is None:
-        return ()
-    case = Load(rent.rate, per_s, 1.0)
-    ranges: dict[str, tuple[Any, Any]] = {"rate": around(case.rate, PRICE_SWING), "load": LOADS,
-              "per_s": around(per_s, SPEED_SWING)}  # fmt: skip
-    return tuple(tornado(lambda c: c.cost, case, ranges))
-
-
 def _own_bars(owned: Ownership) -> tuple[Bar, ...]:
     if owned.per_used_hour is None:
         return ()
+    share = facts.economy().number("swing.input_share")
     ranges: dict[str, tuple[Any, Any]] = {
-        name: around(getattr(owned, name), OWN_SWING) for name in OWN_RANGES
+        name: around(getattr(owned, name), share) for name in OWN_RANGES
     }
-    ranges["utilisation"] = LOADS
+    ranges["utilisation"] = loads()
     return tuple(tornado(lambda c: c.per_used_hour, replace(owned), ranges))
 
 
-__all__ = ["Economics", "Load", "economics"]
+__all__ = ["Economics", "economics"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass
 from typing import Any, Final
@@ -69,6 +70,10 @@ def demand(mean_per_s: float, **given: Any) -> Demand:
         raise UsageError("no such input of demand", got=", ".join(wrong),
                          allowed=", ".join(sorted(fields)))  # fmt: skip
     values = {name: economy.number(f"demand.{name}") for name in names} | given
+    months = given.get("months", Demand.months)
+    if not 1 <= months < math.inf or months != int(months):
+        raise UsageError("months", got=months, allowed="a whole number of 1 or more")
+    values["months"] = int(months)
     found = Demand(mean_per_s, assumed=tuple(n for n in names if n not in given), **values)
     _check(found)
     return found
@@ -78,8 +83,7 @@ def _check(found: Demand) -> None:
     for name in SHARES:
         if not 0 <= getattr(found, name) < 1:
             raise UsageError(name, got=getattr(found, name), allowed="from 0 on, below 1")
-    limits = {"mean_per_s": 0.0, "peak_to_mean": 1.0, "growth_per_month": -1.0, "backlog": 0.0,
-              "months": 1}  # fmt: skip
+    limits = {"mean_per_s": 0.0, "peak_to_mean": 1.0, "growth_per_month": -1.0, "backlog": 0.0}
     for name, least in limits.items():
         if not least <= getattr(found, name) < math.inf:
             raise UsageError(name, got=getattr(found, name), allowed=f"{least:g} or more")
@@ -124,11 +128,17 @@ def spares(needed: int, instance_availability: float, availability: float) -> in
     """
     if needed == 0:
         return 0
-    for extra in range(MOST_SPARES):
-        if _enough(needed, needed + extra, instance_availability) >= availability:
-            return extra
-    raise UsageError("no number of spares reaches this availability", got=availability,
-                     next_step="give a lower availability")  # fmt: skip
+
+    def enough(extra: int) -> bool:
+        return _enough(needed, needed + extra, instance_availability) >= availability
+
+    most = 1
+    while not enough(most):
+        most *= 2
+        if most > MOST_SPARES:
+            raise UsageError("no number of spares reaches this availability", got=availability,
+                             next_step="give a lower availability")  # fmt: skip
+    return bisect.bisect_left(range(most), True, key=enough)
 
 
 def _enough(needed: int, count: int, works: float) -> float:
