@@ -41,3 +41,10 @@ def test_an_axis_it_lacks_has_one_rank() -> None:
 def test_sizes_are_whole_numbers(size: Any) -> None:
     with pytest.raises(UsageError, match="mesh axis tp"):
         Mesh.of({"tp": size})
+
+
+def test_ranks_fill_chips_in_order() -> None:
+    assert Mesh.of({"tp": 16}).together(("tp",), 8) == 8
+    assert Mesh.of({"tp": 2}).together(("tp",), 8) == 2
+    assert Mesh.of({"ep": 4, "tp": 8}).together(("ep",), 8) == 1  # one of each chip
+    assert Mesh.of({"ep": 4, "tp": 4}).together(("ep",), 8) == 2

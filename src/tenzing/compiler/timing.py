@@ -132,8 +132,8 @@ def time_graph(
             return pipeline.run(given if alone else shard(recognise(given), ranks, sequence).graph)
 
         if called_kernels(graph):  # a key cannot say what a user's kernel does
-            return _time(graph, chip, optimise)
-        found = cached("graph-time", key, lambda: asdict(_time(graph, chip, optimise)))
+            return _time(graph, chip, optimise, ranks)
+        found = cached("graph-time", key, lambda: asdict(_time(graph, chip, optimise, ranks)))
         return GraphTime(**{**found, "assumed": tuple(found["assumed"])})
 
     wanted = (False, True) if sequence_parallel is None else (sequence_parallel,)
@@ -175,17 +175,18 @@ def _held_bytes(graph: Graph) -> int:
     return sum(v.type.elements * device_dtype(v.dtype).itemsize for v in held)
 
 
-def _time(graph: Graph, chip: str, optimise: Prepare) -> GraphTime:
+def _time(graph: Graph, chip: str, optimise: Prepare, mesh: Mesh) -> GraphTime:
     run = find_repetition(graph)
     if run is None or run.count <= KEPT + 1:
-        return _measure(optimise(graph), chip)
-    more = _measure(optimise(collapse(graph, run, KEPT)), chip)
-    less = _measure(optimise(collapse(graph, run, KEPT - 1)), chip)
+        return measure(optimise(graph), chip, mesh)
+    more = measure(optimise(collapse(graph, run, KEPT)), chip, mesh)
+    less = measure(optimise(collapse(graph, run, KEPT - 1)), chip, mesh)
     return _extended(less, more, run.count)
 
 
-def _measure(graph: Graph, chip: str) -> GraphTime:
-    waits = {k: _collective_ps(node, chip) for k, node in enumerate(graph.nodes)
+def measure(graph: Graph, chip: str, mesh: Mesh) -> GraphTime:
+    """Time an optimised graph of one rank of ``mesh``, every node of it."""
+    waits = {k: _collective_ps(node, chip, mesh) for k, node in enumerate(graph.nodes)
              if isinstance(node.op, CollectiveOp)}  # fmt: skip
     marks: list[int] = []
     program = record_graph(graph, chip, check_memory=False, ends=marks if waits else None)
@@ -202,12 +203,13 @@ def _measure(graph: Graph, chip: str) -> GraphTime:
                    sequence_parallel="reduce_scatter" in kinds)  # fmt: skip
 
 
-def _collective_ps(node: Node, chip: str) -> int:
+def _collective_ps(node: Node, chip: str, mesh: Mesh) -> int:
     """How long the ranks exchange what one node combines."""
-    op = node.op
+    op, where = node.op, facts.chip(chip)
     assert isinstance(op, CollectiveOp)
     moved = op.moved_bytes([v.type for v in node.inputs], [v.type for v in node.outputs])
-    return collective_ps(facts.chip(chip), Collective(op.kind, moved, op.ranks))
+    together = mesh.together(op.axes, where.integer("core.per_chip"))
+    return collective_ps(where, Collective(op.kind, moved, op.ranks, on_chip=together))
 
 
 def summarise(analysis: Analysis) -> GraphTime:
@@ -268,4 +270,4 @@ def _line(op: Any, inputs: list[str]) -> str:
     return f"{op.name} {attrs} ({' '.join(inputs)})\n"
 
 
-__all__ = ["GraphTime", "check_memory", "digest", "summarise", "time_graph"]
+__all__ = ["GraphTime", "check_memory", "digest", "measure", "summarise", "time_graph"]

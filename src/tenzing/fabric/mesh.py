@@ -56,5 +56,9 @@ class Mesh:
             found.setdefault(self.place(rank, others), []).append(rank)
         return tuple(map(tuple, found.values()))
 
+    def together(self, axes: Sequence[str], cores: int) -> int:
+        """Ranks of one group along ``axes`` on a chip of ``cores``: ranks fill chips in order."""
+        return sum(rank < cores for rank in self.groups(axes)[0])
+
 
 __all__ = ["Mesh"]

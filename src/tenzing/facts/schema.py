@@ -255,6 +255,7 @@ CHIP_KEYS: Final[Mapping[str, Key]] = _table(
     _number("link.intra_instance_gb_s", "GB/s", "of it, to chips of the same instance", False),
     _number("link.inter_instance_gb_s", "GB/s", "of it, to chips of other instances", False),
     _number("link.inter_rack_gb_s", "GB/s", "of it, to chips of other racks", False),
+    _number("link.core_gb_s", "GB/s", "what one core sends in a collective, to whomever", False),
     _count("collective.cc_cores_per_core", "CC-cores per physical core"),
     _number("collective.trigger_ns", "ns", "engine trigger to start of a collective"),
     _number("collective.hop_ns", "ns", "one step between chips of an instance"),
