@@ -34,10 +34,10 @@ def test_launches_are_in_order() -> None:
     ("good", "bad", "told"),
     [
         ('unit = "USD/kWh"', 'unit = "USD/h"', "wrong unit"),
-        ("[distance]\n", "[distance]\nmoon_km = 384400\n", "unknown key"),
+        ("[economy.distance]\n", "[economy.distance]\nmoon_km = 384400\n", "unknown key"),
         ("value = 199000,", "", "missing value"),
         ('source = "launches"', 'source = "nobody"', "unknown source"),
-        ('headroom = {', '# {', "a default is missing"),
+        ('headroom = {', '# {', "headroom: this fact is needed"),
     ],
 )  # fmt: skip
 def test_a_broken_sheet_is_refused(good: str, bad: str, told: str) -> None:

@@ -64,7 +64,7 @@ def test_a_broken_sheet_is_refused() -> None:
     file, text = sheets.file_text("power.toml")
     for change, words in (
         (("[device.h100]", "[device.h101]"), "unknown accelerator"),
-        (("vcpu_w =", "vcpu_kw ="), "the host needs vcpu_w"),
+        (("vcpu_w =", "vcpu_kw ="), "host.vcpu_w: this fact is needed"),
         (("high_w =", "hihg_w ="), "a range has two ends"),
         (("tdp_w =", "tdp_kw ="), "unknown key"),
     ):

@@ -139,7 +139,7 @@ FILE, TEXT = sheets.file_text("regions.toml")
     [
         ("value = 39.04", "value = 95.0", "not on Earth"),
         ('value = "us-west-2", unit', 'value = "us-west-9", unit', "unknown region"),
-        ("latitude = {", "height = {", "a region needs latitude"),
+        ("latitude = {", "height = {", "latitude: this fact is needed"),
         ('source = "place-coordinates"', 'source = "nobody"', "unknown source"),
     ],
 )  # fmt: skip

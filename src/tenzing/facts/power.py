@@ -7,18 +7,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tenzing.facts import sheet as sheets
 from tenzing.facts.accelerator import accelerator, accelerators
 from tenzing.facts.book import Book
 from tenzing.facts.chip import all_chips, chip
 from tenzing.facts.fact import Kind, Source
 from tenzing.facts.instance import Instance, instance
-from tenzing.facts.loader import header_problems, leaf_problems, make_fact, sources
-from tenzing.facts.schema import DEVICE_POWER_KEYS, HOST_POWER_KEYS, Key
+from tenzing.facts.schema import DEVICE_POWER_KEYS, HOST_POWER_KEYS
 from tenzing.facts.sheet import Problem, Sheet
+from tenzing.facts.tables import Part, open_sheet, read_parts
 from tenzing.units import Watts
-
-_HEADER: Final = {"host": dict, "device": dict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,37 +125,26 @@ def power_facts() -> list[Book]:
 
 @functools.cache
 def _books() -> tuple[Book, Mapping[str, Book]]:
-    file, text = sheets.file_text("power.toml")
-    return read_power(sheets.parse(text, file), sources())
+    return read_power(*open_sheet("power.toml"))
 
 
 def read_power(sheet: Sheet, known: Mapping[str, Source]) -> tuple[Book, Mapping[str, Book]]:
     """The host's shares and every device's power; FactsError with every broken rule."""
-    sheets.refuse(sheet, header_problems(sheet, _HEADER))
-    sheets.refuse(sheet, _sheet_problems(sheet, known))
-    host = _book("host", sheet, sheet.data["host"], HOST_POWER_KEYS)
-    rows = sheet.data["device"]
-    return host, {n: _book(n, sheet, rows[n], DEVICE_POWER_KEYS) for n in rows}
+    books = read_parts(sheet, PARTS, known)
+    return books["host"]["host"], books["device"]
 
 
-def _book(name: str, sheet: Sheet, row: Mapping[str, Any], keys: Mapping[str, Key]) -> Book:
-    return Book(name, sheet.file, {k: make_fact(leaf) for k, leaf in row.items()}, keys)
+def _device_problems(name: str, row: Mapping[str, Any]) -> Iterator[Problem]:
+    if name not in accelerators():
+        yield Problem(f"device.{name}", "unknown accelerator", repr(name),
+                      ", ".join(accelerators()))  # fmt: skip
+    if ("low_w" in row) != ("high_w" in row):
+        yield Problem(f"device.{name}", "a range has two ends", "one", "low_w and high_w")
 
 
-def _sheet_problems(sheet: Sheet, known: Mapping[str, Source]) -> Iterator[Problem]:
-    for path, leaf in sheet.data["host"].items():
-        yield from leaf_problems(f"host.{path}", path, leaf, HOST_POWER_KEYS, known)
-    for path in HOST_POWER_KEYS:
-        if path not in sheet.data["host"]:
-            yield Problem("host", f"the host needs {path}")
-    for name, row in sheet.data["device"].items():
-        place = f"device.{name}"
-        if name not in accelerators():
-            yield Problem(place, "unknown accelerator", repr(name), ", ".join(accelerators()))
-        for path, leaf in row.items():
-            yield from leaf_problems(f"{place}.{path}", path, leaf, DEVICE_POWER_KEYS, known)
-        if ("low_w" in row) != ("high_w" in row):
-            yield Problem(place, "a range has two ends", "one", "low_w and high_w")
-
+PARTS: Final = (
+    Part("host", HOST_POWER_KEYS), Part("device", DEVICE_POWER_KEYS, rows=True,
+                                        check=_device_problems),
+)  # fmt: skip
 
 __all__ = ["Draw", "Power", "power", "power_facts", "read_power"]

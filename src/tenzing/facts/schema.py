@@ -303,7 +303,8 @@ ACCELERATOR_KEYS: Final[Mapping[str, Key]] = _table(
 )  # fmt: skip
 
 DEVICE_POWER_KEYS: Final[Mapping[str, Key]] = _table(
-    _number("tdp_w", "W", "board power or TDP of one device; AWS chips have chip.power_w"),
+    _number("tdp_w", "W", "board power or TDP of one device; AWS chips have chip.power_w",
+            False),
     _number("low_w", "W", "least it is believed to draw under load", False),
     _number("high_w", "W", "most it is believed to draw under load", False),
 )  # fmt: skip
@@ -395,6 +396,20 @@ SOFTWARE_KEYS: Final[Mapping[str, Key]] = _table(
     _number("vision.clip_s", "s", "sound of one pass of a speech model"),
     _number("vision.spoken_tokens_s", "count", "tokens a second of spoken English"),
     _number("vision.sounded_tokens_s", "count", "tokens a second of generated sound"),
+    _number("vision.default_resolution", "count", "side of a picture, where none is stated"),
+    _number("vision.default_spatial", "count", "pixels of a side of a video's token"),
+    _number("vision.default_temporal", "count", "frames of a video's token"),
+    _number("vision.video_height", "count", "lines of a video that states none"),
+    _number("vision.aspect", "ratio", "width of a picture over its height"),
+    _number("vision.video_channels", "count", "channels of the last maps of a video's decoder"),
+    _number("vision.video_layers", "count", "layers of a video's decoder"),
+    _number("vision.resolution_exponent", "ratio", "by which work outgrows pixels"),
+    _number("vision.encode_share", "share", "work of an image's encoder over its decoder's"),
+    _number("vision.pair_squares", "count", "products of a pair of residues in a layer"),
+    _number("vision.triangles", "count", "FLOPs of a channel of a triangle of residues"),
+    _number("vision.pair_bytes", "B", "moved for a channel of a pair in a layer"),
+    _number("vision.pair_layers", "count", "kernels of a layer of pairs, in layers"),
+    _number("training.fewest_scores", "count", "attention scores of a head worth computing again"),
     _number("training.step_s", "s", "host and launch of an optimizer step"),
     _number(
         "training.optimizer_moves", "B", "bytes that an optimizer reads and writes for a parameter"
@@ -497,6 +512,9 @@ SERVER_KEYS: Final[Mapping[str, Key]] = _table(
     _number("usd", "USD", "price of the server"),
     _number("peak_w", "W", "most it draws"),
 )
+LAUNCH_KEYS: Final[Mapping[str, Key]] = _table(
+    _text("month", "general availability, such as 2024-12"),
+)  # fmt: skip
 REGION_KEYS: Final[Mapping[str, Key]] = _table(
     _text("name", "what AWS calls it"),
     _text("place", "the place AWS names"),

@@ -272,5 +272,5 @@ def assumed_in(shape: Shape) -> set[facts.Assumed]:
     return {(facts.software_facts().name, f"shape.{key}") for key in shape.leaned}
 
 
-__all__ = ["GIGA", "MULTIPLY_ADD", "Shape", "assumed_in", "shape_of", "shape_of_config",
-           "size_in_name"]  # fmt: skip
+__all__ = ["GIGA", "LAYER_SQUARES", "MULTIPLY_ADD", "Shape", "assumed_in", "shape_of",
+           "shape_of_config", "size_in_name"]  # fmt: skip

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from tenzing import facts
 from tenzing.compiler import ops
 from tenzing.compiler.frontends.aten.translator import Translator, aten
 from tenzing.compiler.graph import Value
@@ -20,7 +21,6 @@ from tenzing.compiler.graph import Value
 NAMESPACE: Final = "tenzing_attention"
 RANK: Final = 4
 _LIBRARIES: Final[list[Any]] = []  # definitions live as long as their library
-FEWEST_SCORES = 128 * 128  # of a head: a smaller matrix is kept sooner than computed again
 MOST_KEYS: Final = 4096  # scores of a row, their slopes and rounded copies share SBUF
 
 
@@ -142,7 +142,7 @@ def _arguments(node: Any) -> tuple[Any, ...] | None:
         given.get("dropout_p", 0.0)
         or any(len(s) != RANK for s in shapes)
         or shapes[1][2] > MOST_KEYS
-        or shapes[0][2] * shapes[1][2] < FEWEST_SCORES
+        or shapes[0][2] * shapes[1][2] < facts.software("training.fewest_scores")
         or not all(x.meta["val"].dtype.is_floating_point for x in operands)
         or (mask is not None and str(mask.meta["val"].dtype) != "torch.bool")
         or (mask is not None and len(mask.meta["val"].shape) != RANK)

@@ -19,9 +19,10 @@ from tenzing.fleet.estimators.device import (
     framework_class,
 )
 from tenzing.fleet.rows import Row
-from tenzing.fleet.workload import GIGA, MULTIPLY_ADD, Shape, shape_of
+from tenzing.fleet.workload import GIGA, LAYER_SQUARES, MULTIPLY_ADD, Shape, shape_of
 
 MS: Final = 1e3
+CROSS_SQUARES: Final = 16  # parameters of a decoder layer with attention to the encoder
 TEXT: Final = ("encoder", "decoder-forward")
 GENERATIVE: Final = ("diffusion", "video-diffusion", "audio-generation", "video", "protein")
 _PIXELS: Final = re.compile(r"(\d{2,5})\s*[x×]\s*(\d{2,5})")
@@ -133,7 +134,7 @@ def work_of(row: Row, shape: Shape) -> Pass:
     flops = MULTIPLY_ADD * body * tokens + shape.attention_flops(tokens, tokens)
     layers, elements = float(shape.layers), shape.heads * tokens * tokens * shape.layers
     for depth, hidden, length in shape.get("towers", ()):
-        flops += MULTIPLY_ADD * 12 * depth * hidden**2 * length
+        flops += MULTIPLY_ADD * LAYER_SQUARES * depth * hidden**2 * length
         layers += depth
     headless = "automodel" in row.text("task").lower() or row.text("category") == "decoder-forward"
     if shape.kind in ("decoder", "encoder-decoder") and not headless:
@@ -149,25 +150,35 @@ def work_of(row: Row, shape: Shape) -> Pass:
     if shape.kind == "speech" and shape.get("decoder_layers"):
         text_tokens = facts.software("vision.spoken_tokens_s") * _audio(text)
         layers += shape.get("decoder_layers") * text_tokens
-        weights += shape.get("decoder_layers") * 16 * shape.hidden**2 * text_tokens
+        weights += shape.get("decoder_layers") * CROSS_SQUARES * shape.hidden**2 * text_tokens
     pixels = _pixels(text) if shape.kind == "vision-transformer" else 0.0
     return Pass(flops, nbytes, weights * BF16_BYTES, layers, passes, 0.0, elements, pixels)
 
 
 def _convolutional(row: Row, shape: Shape, text: str) -> Pass:
-    base = float(shape.get("resolution", 224)) ** 2
+    base = _default(shape, "resolution") ** 2
     pixels = _pixels(text) or base
     scale = pixels / base
     if shape.kind == "speech":  # sound grows with its length, not with pixels
         scale = (row.number("seq_len") or shape.get("tokens")) / shape.get("tokens")
-    flops = MULTIPLY_ADD * GIGA * shape.get("gmacs") * scale * max(scale, 1.0) ** 0.15
+    flops = (
+        MULTIPLY_ADD
+        * GIGA
+        * shape.get("gmacs")
+        * scale
+        * max(scale, 1.0) ** facts.software("vision.resolution_exponent")
+    )
     passes, extra = 1.0, 0.0
     if _generative(row):
         passes = _steps(row, shape) * shape.get("passes", 1) * _experts(row)
         extra = MULTIPLY_ADD * GIGA * shape.get("decode_gmacs", 0.0) * scale
         name = row.text("model").lower()
         if "vae" in name:
-            flops, passes, extra = extra * (0.5 if "encode" in name else 1.0), 1.0, 0.0
+            flops, passes, extra = (
+                extra * (facts.software("vision.encode_share") if "encode" in name else 1.0),
+                1.0,
+                0.0,
+            )
         elif "unet" in name:
             passes, extra = 2.0 if "x2" in name else 1.0, 0.0
     nbytes = flops / facts.software("vision.flops_per_byte")  # feature maps shrink with depth
@@ -178,13 +189,14 @@ def _convolutional(row: Row, shape: Shape, text: str) -> Pass:
 def _video_decoder(shape: Shape, text: str) -> Pass:
     """A video's autoencoder: convolutions over every pixel of every frame."""
     frames = _FRAMES.search(text)
-    pixels = _pixels(text) or float(shape.get("resolution", 480)) ** 2 * 16 / 9
+    height = float(shape.get("resolution", facts.software("vision.video_height")))
+    pixels = _pixels(text) or _picture(height)
     pixels *= float(frames.group(1)) if frames else facts.software("vision.frames")
     return Pass(
         MULTIPLY_ADD * facts.software("vision.decoder_macs") * pixels,
-        pixels * 64 * facts.software("vision.channel_bytes"),
+        pixels * facts.software("vision.video_channels") * facts.software("vision.channel_bytes"),
         0.0,
-        40.0,
+        facts.software("vision.video_layers"),
         1.0,
     )
 
@@ -205,9 +217,12 @@ def _experts(row: Row) -> float:
 def _pairs(shape: Shape, tokens: float) -> Pass:
     """A protein model works on every pair of residues, and triangles of them."""
     width = facts.software("vision.pair_width")
-    flops = shape.layers * (24 * MULTIPLY_ADD * tokens**2 * width**2 + 8 * tokens**3 * width)
-    return Pass(flops, shape.layers * tokens**2 * width * 40, shape.params * BF16_BYTES,
-                shape.layers * 20.0, facts.software("vision.recycles"))  # fmt: skip
+    squares, triangles = facts.software("vision.pair_squares"), facts.software("vision.triangles")
+    flops = MULTIPLY_ADD * squares * tokens**2 * width**2 + triangles * tokens**3 * width
+    moved = tokens**2 * width * facts.software("vision.pair_bytes")
+    return Pass(shape.layers * flops, shape.layers * moved, shape.params * BF16_BYTES,
+                shape.layers * facts.software("vision.pair_layers"),
+                facts.software("vision.recycles"))  # fmt: skip
 
 
 def _autoregressive(row: Row, shape: Shape, text: str) -> Pass:
@@ -245,7 +260,17 @@ def _pixels(text: str) -> float:
     if found:
         return float(found.group(1)) * float(found.group(2))
     height = _HEIGHT.search(text)
-    return float(height.group(1)) ** 2 * 16 / 9 if height else 0.0
+    return _picture(float(height.group(1))) if height else 0.0
+
+
+def _default(shape: Shape, key: str) -> float:
+    """A published value of a shape, or the usual one."""
+    return float(shape.get(key, facts.software(f"vision.default_{key}")))
+
+
+def _picture(height: float) -> float:
+    """Pixels of a picture of the usual shape."""
+    return height**2 * facts.software("vision.aspect")
 
 
 def _tokens(row: Row, shape: Shape, text: str) -> float:
@@ -256,8 +281,8 @@ def _tokens(row: Row, shape: Shape, text: str) -> float:
         pixels, frames = _pixels(text), _FRAMES.search(text)
         if pixels:
             count = float(frames.group(1)) if frames else facts.software("vision.frames")
-            spatial, temporal = shape.get("spatial", 16), shape.get("temporal", 4)
-            return pixels / float(spatial) ** 2 * float(math.ceil((count - 1) / temporal) + 1)
+            spatial, temporal = _default(shape, "spatial"), _default(shape, "temporal")
+            return pixels / spatial**2 * float(math.ceil((count - 1) / temporal) + 1)
     if shape.kind == "speech" and shape.get("decoder_layers"):
         clips = max(math.ceil(_audio(text) / facts.software("vision.clip_s")), 1)
         return float(shape.get("tokens", facts.software("vision.default_tokens"))) * clips
