@@ -24,6 +24,11 @@ _LIBRARIES: Final[list[Any]] = []  # definitions live as long as their library
 MOST_KEYS: Final = 4096  # scores of a row, their slopes and rounded copies share SBUF
 
 
+def fewest_scores() -> float:
+    """Scores of a head below which the matrix is kept: that is sooner done than computed again."""
+    return facts.software("training.fewest_scores")
+
+
 @functools.cache
 def operation(torch: Any) -> Any:
     """A function of q, k, v, mask, causal and scale: one operation, and one for its gradient."""
@@ -142,7 +147,7 @@ def _arguments(node: Any) -> tuple[Any, ...] | None:
         given.get("dropout_p", 0.0)
         or any(len(s) != RANK for s in shapes)
         or shapes[1][2] > MOST_KEYS
-        or shapes[0][2] * shapes[1][2] < facts.software("training.fewest_scores")
+        or shapes[0][2] * shapes[1][2] < fewest_scores()
         or not all(x.meta["val"].dtype.is_floating_point for x in operands)
         or (mask is not None and str(mask.meta["val"].dtype) != "torch.bool")
         or (mask is not None and len(mask.meta["val"].shape) != RANK)
