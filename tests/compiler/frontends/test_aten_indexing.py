@@ -158,12 +158,22 @@ COMPLEX = {
     "fft_ortho": lambda x: torch.fft.fft(x, norm="ortho").imag,
     "rfft_back": lambda x: torch.fft.irfft(torch.fft.rfft(x) * 2, n=x.shape[-1]),
     "ifft": lambda x: torch.fft.ifft(torch.fft.fft2(x)).real,
+    "number": lambda x: torch.view_as_real(torch.complex(x, x * 2) * (1 + 2j)),
+    "number_first": lambda x: torch.view_as_real(2j * x - (3 - 1j)),
+    "by_number": lambda x: torch.view_as_real(torch.complex(x, x + 1) / (1 - 2j)),
+    "number_added": lambda x: (torch.complex(x, -x) + 0.5j).imag,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3, 6)])
 def test_complex_numbers(shape: tuple[int, ...]) -> None:
     agree(COMPLEX, draw(*shape))
+
+
+def test_a_complex_result_is_refused_at_its_line() -> None:
+    with pytest.raises(UnsupportedOp, match="returns a complex tensor") as refused:
+        import_module(Wrapped({"fft": torch.fft.fft}).eval(), (draw(2, 4),))
+    assert "view_as_real" in refused.value.finding.next_step
 
 
 def flat(functions: dict[str, Function]) -> dict[str, Function]:

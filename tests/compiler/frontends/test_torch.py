@@ -131,6 +131,27 @@ def test_data_dependent_branch_is_refused_without_a_traceback() -> None:
         import_module(model, (torch.ones(2),))
 
 
+def test_a_failed_trace_leaves_no_dump(capfd: pytest.CaptureFixture[str]) -> None:
+    def forward(self: Model, x: torch.Tensor) -> torch.Tensor:
+        print("from the module")
+        return x if x.sum() > 0 else -x
+
+    with pytest.raises(UsageError):
+        import_module(Model(forward).eval(), (torch.ones(2),))
+    said, complained = capfd.readouterr()
+    assert "from the module" in said
+    assert "GraphModule" not in said + complained
+    assert "Unable to find" not in complained
+
+
+def test_a_module_that_fails_by_itself_is_told_apart() -> None:
+    model = Model(lambda self, x: x @ torch.ones(3, 3)).eval()
+    with pytest.raises(UsageError, match="the module fails on these inputs, in PyTorch") as caught:
+        import_module(model, (torch.ones(4, 2),))
+    assert "test_torch.py:" in caught.value.render()
+    assert "shapes and dtypes of the example inputs" in caught.value.render()
+
+
 def test_complex_numbers_have_no_place() -> None:
     with pytest.raises(UnsupportedOp, match="dtype has no place in a graph; got complex64"):
         numpy_dtype(torch.complex64)

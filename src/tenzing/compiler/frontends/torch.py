@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from tenzing.compiler.frontends.aten import Translator
+from tenzing.compiler.frontends.aten.translator import Complex
 from tenzing.compiler.frontends.interface import Imported, check_integers
 from tenzing.compiler.frontends.torch_attention import NAMESPACE
 from tenzing.compiler.frontends.torch_control import CONTROL
@@ -31,7 +32,7 @@ from tenzing.compiler.graph import Alias, Array, Graph, GraphBuilder, TensorType
 from tenzing.compiler.ops import Constant
 from tenzing.compiler.ops.random import STATE
 from tenzing.compiler.verify import verify
-from tenzing.errors import Loc
+from tenzing.errors import Loc, UnsupportedOp
 
 # Overloads that PyTorch would decompose but that we keep whole, because a chip has a better way.
 KEPT_WHOLE: Final = (
@@ -334,6 +335,12 @@ class _ProgramReader(GraphReader):
             elif isinstance(value, Value):
                 leaves.append(len(user))
                 user.append(value)
+            elif isinstance(value, Complex):
+                raise UnsupportedOp(
+                    "the module returns a complex tensor, and the chip has real dtypes only",
+                    where=_place(result),
+                    next_step="return torch.view_as_real(x), or .real and .imag",
+                )  # fmt: skip
             elif spec.kind.name == "USER_OUTPUT":
                 leaves.append(Fixed(value))
         return user, leaves, written

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import os
+import re
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, Final
 
 from tenzing.compiler.frontends.torch_values import require_torch
@@ -14,6 +19,15 @@ from tenzing.errors import Loc, TenzingError, UsageError, is_user_code
 # Experts as batched matrix products export with static shapes; the default's depend on routing.
 STATIC_EXPERTS: Final = "batched_mm"
 EXPERTS_NEXT_STEP: Final = f'call model.set_experts_implementation("{STATIC_EXPERTS}") first'
+TRACE_NEXT_STEP: Final = (
+    "make shapes and branches independent of tensor values, then try torch.export"
+)
+OWN_NEXT_STEP: Final = "correct the module, or the shapes and dtypes of the example inputs"
+# PyTorch tells a failed trace at length here, and the user gets one message of ours instead.
+TALKATIVE: Final = (
+    "torch.export._trace", "torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes",
+)  # fmt: skip
+DUMP: Final = re.compile(r"^(class GraphModule\(|def forward\(self, arg0_1)", re.MULTILINE)
 
 
 def export(module: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
@@ -44,13 +58,51 @@ def traced(torch: Any, module: Any, arguments: Sequence[Any], keywords: Mapping[
     first: Exception | None = None
     for strict in (False, True):
         try:
-            return torch.export.export(module, tuple(arguments), dict(keywords), strict=strict)
+            with _without_dumps():
+                return torch.export.export(module, tuple(arguments), dict(keywords), strict=strict)
         except TenzingError:
             raise
         except Exception as error:
             first = first or error
     assert first is not None
+    own = _own_failure(torch, module, arguments, keywords)
+    if own is not None:
+        raise _error(
+            own, "the module fails on these inputs, in PyTorch too", OWN_NEXT_STEP
+        ) from own
     raise trace_error(module, first) from first
+
+
+def _own_failure(
+    torch: Any, module: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]
+) -> Exception | None:
+    """What the module raises when PyTorch runs it, if it does and has its weights."""
+    tensors = (*module.parameters(), *module.buffers())
+    if any(tensor.is_meta for tensor in tensors):
+        return None
+    try:
+        module(*arguments, **keywords)
+    except Exception as error:
+        return error
+    return None
+
+
+@contextmanager
+def _without_dumps() -> Iterator[None]:
+    """Keep graphs that a failed trace prints from the user, who sees what the module printed."""
+    loggers = [] if os.environ.get("TORCH_LOGS") else [logging.getLogger(n) for n in TALKATIVE]
+    before = [logger.disabled for logger in loggers]
+    said, complained = io.StringIO(), io.StringIO()
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        with redirect_stdout(said), redirect_stderr(complained):
+            yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
+        for text, stream in ((said, sys.stdout), (complained, sys.stderr)):
+            stream.write(DUMP.split(text.getvalue())[0])
 
 
 @contextmanager
@@ -72,18 +124,25 @@ def static_experts(module: Any) -> Iterator[None]:
 
 def trace_error(module: Any, error: Exception) -> UsageError:
     """What to tell a user whose module PyTorch cannot trace."""
+    has_experts = any(hasattr(m, "set_experts_implementation") for m in module.modules())
+    return _error(
+        error, "torch.export cannot trace this module",
+        f"{TRACE_NEXT_STEP}; for a mixture of experts, {EXPERTS_NEXT_STEP}"
+        if has_experts else TRACE_NEXT_STEP,
+    )  # fmt: skip
+
+
+def _error(error: Exception, what: str, next_step: str) -> UsageError:
+    """``what`` with the first line of PyTorch's message, at the user's innermost line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     frames = traceback.extract_tb(error.__traceback__)
     own = [Loc(f.filename, f.lineno or 1, f.name) for f in frames if is_user_code(f.filename)]
-    has_experts = any(hasattr(m, "set_experts_implementation") for m in module.modules())
-    advice = "make shapes and branches independent of tensor values, then try torch.export"
     return UsageError(
-        "torch.export cannot trace this module",
+        what,
         where=own[-1] if own else None,
         got=f"{type(error).__name__}: {lines[0] if lines else 'no message'}",
-        next_step=f"{advice}; for a mixture of experts, {EXPERTS_NEXT_STEP}"
-        if has_experts else advice,
-    )  # fmt: skip
+        next_step=next_step,
+    )
 
 
 @contextmanager

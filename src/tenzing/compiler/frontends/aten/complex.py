@@ -55,6 +55,8 @@ def part_by_part(overload: str) -> Callable[..., Any]:
 def _part(argument: Any, side: str) -> Any:
     if isinstance(argument, Complex):
         return getattr(argument, side)
+    if isinstance(argument, complex):
+        return argument.real if side == "real" else argument.imag
     if isinstance(argument, list):
         return [_part(item, side) for item in argument]
     return argument
@@ -114,9 +116,15 @@ def _resolve(t: Translator, x: Any) -> Any:
     return x
 
 
-def _pair(t: Translator, x: Complex | Value | Number) -> Complex:
+def _has_parts(x: object) -> bool:
+    return isinstance(x, Complex | complex)
+
+
+def _pair(t: Translator, x: Complex | Value | Number | complex) -> Complex:
     """Both parts in the result's shape."""
-    parts = (x.real, x.imaginary) if isinstance(x, Complex) else (x, 0.0)
+    parts: tuple[Any, Any] = (x, 0.0)
+    if _has_parts(x):
+        parts = (_part(x, "real"), _part(x, "imaginary"))
     return Complex(*(t.tensor(part, t.result.shape, F32) for part in parts))
 
 
@@ -127,8 +135,8 @@ def _multiply(t: Translator, x: Any, y: Any) -> Complex:
     def product(left: Value, right: Value) -> Value:
         return t.emit(ops.Multiply(), left, right)
 
-    if not (isinstance(x, Complex) and isinstance(y, Complex)):
-        one, other = (a, b.real) if isinstance(x, Complex) else (b, a.real)
+    if not (_has_parts(x) and _has_parts(y)):
+        one, other = (a, b.real) if _has_parts(x) else (b, a.real)
         return Complex(product(one.real, other), product(one.imaginary, other))
     straight = t.emit(ops.Subtract(), product(a.real, b.real), product(a.imaginary, b.imaginary))
     crossed = t.emit(ops.Add(), product(a.real, b.imaginary), product(a.imaginary, b.real))
@@ -148,7 +156,9 @@ complex_rule("sub.Tensor")(_linear(ops.Subtract()))
 
 
 @complex_rule("div.Tensor")
-def _divide(t: Translator, x: Complex, y: Any) -> Complex:
+def _divide(t: Translator, x: Any, y: Any) -> Complex:
+    if isinstance(y, complex) and y:
+        return _multiply(t, x, 1 / y)
     if isinstance(y, Complex):
         raise t.unsupported("division by a complex number")
     a, b = _pair(t, x), _pair(t, y)

@@ -62,7 +62,7 @@ def aten(*overloads: str) -> Callable[[RuleT], RuleT]:
 
 
 def complex_rule(*overloads: str) -> Callable[[RuleT], RuleT]:
-    """Register a rule for calls of overloads with a complex argument."""
+    """Register a rule for calls of overloads with a complex argument, tensor or number."""
 
     return registering(COMPLEX_RULES, "complex rule", overloads)
 
@@ -112,7 +112,7 @@ class Translator:
 
     def _rule(self, overload: str, arguments: Sequence[Argument]) -> Rule:
         flat = [i for a in arguments for i in (a if isinstance(a, list) else [a])]
-        if any(isinstance(a, Complex) for a in flat):
+        if any(isinstance(a, Complex | complex) for a in flat):
             rule, kind = COMPLEX_RULES.get(overload), " of complex numbers"
         else:
             rule, kind = RULES.get(overload), ""
