@@ -2,16 +2,20 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tenzing import commands, report
 from tenzing.cli import main
 from tenzing.fleet import Choice, Comparison
-from tenzing.report.plot import Mark, Series, plot_svg
+from tenzing.report.choices_words import answer, dollars, verdict
+from tenzing.report.plot import Frame, Mark, Series, plot_svg, spaced
 
 ON = "inf2.48xlarge,trn1.32xlarge,inf2.xlarge"
 
@@ -90,6 +94,38 @@ def test_the_page_stands_alone(found: Comparison, tmp_path: Path) -> None:
     assert page.count('<table class="sortable">') == 2
 
 
+def test_the_answer_comes_first(found: Comparison, tmp_path: Path) -> None:
+    cheapest = min((c for c in found.best if c.status == "ok"),
+                   key=lambda c: c.usd_per_million or 0)  # fmt: skip
+    said = answer(found)
+    assert said.startswith(f"{cheapest.instance} makes a million output tokens for ")
+    assert "the least of 3 targets" in said
+    page = report.write_choices_html(found, tmp_path / "page.html").read_text()
+    body = page[page.index("<main>") :]
+    assert body.index(said.split(" (")[0]) < body.index("<section")
+    assert said in report.choices_text(found)
+
+
+def test_an_answer_without_a_price_or_without_a_fit_says_so() -> None:
+    unpriced = commands.compare("llama-3.1-8b", ["trn3-gen1-ultraserver"])
+    assert answer(unpriced).startswith("No price is known; trn3-gen1-ultraserver makes the most")
+    assert ("price unknown", "trn3-gen1-ultraserver") in verdict(unpriced)
+    full = commands.compare("llama-3.1-405b", ["inf2.xlarge"])
+    assert answer(full) == "llama-3.1-405b runs on none of the targets asked."
+    assert dict(verdict(full))["not within the limits"].startswith("inf2.xlarge: a rank needs")
+    slow = commands.compare("llama-3.1-8b", ["inf2.48xlarge"], tpot_ms=0.1)
+    assert "no target keeps the limits" in answer(slow)
+
+
+@pytest.mark.parametrize(
+    ("amount", "said"),
+    [(0.58, "$0.58"), (0.5926, "$0.593"), (0.0107, "$0.0107"), (1.2, "$1.20"), (2.555, "$2.56"),
+     (80_358.2, "$80,358"), (2_353_490.0, "$2.35 million"), (0.0, "$0.00")],
+)  # fmt: skip
+def test_dollars_keep_the_digits_that_matter(amount: float, said: str) -> None:
+    assert dollars(amount) == said
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["compare", "llama-3.1-8b", "--on", "trn2.48xlarge", "--task", "chat", "--ttft", "0.5s",
              "--output", "1k", "--no-simulate", "--json"]  # fmt: skip
@@ -132,9 +168,18 @@ def test_when_nothing_fits_the_command_says_so_with_its_exit_code(
 
 
 def test_a_plot_has_a_mark_a_point_and_says_when_it_is_empty() -> None:
-    marks = [Mark(10.0, 1.0, "a<b", True), Mark(100.0, 0.5)]
-    picture = plot_svg([Series("one", marks), Series("none", [])], "ms", "$")
+    marks = [Mark(10.0, 1.0, "a<b", True, (5.0, 20.0), (0.5, 2.0)), Mark(100.0, 0.5)]
+    picture = plot_svg([Series("one", marks), Series("none", [])], Frame("ms", "$"))
     assert picture.count("<circle") == 2
+    assert picture.count(" range") == 2  # the interval of each direction
     assert "a&lt;b" in picture
+    assert ">one</text>" in picture
     assert "none" not in picture
-    assert "Nothing to draw" in plot_svg([], "ms", "$")
+    assert "Nothing to draw" in plot_svg([], Frame("ms", "$"))
+
+
+@given(st.lists(st.floats(0, 300), max_size=8).map(sorted))
+def test_names_do_not_touch_and_stay_inside(wanted: list[float]) -> None:
+    places = spaced(wanted, 15, 0, 300)
+    assert all(b - a >= 15 - 1e-9 for a, b in itertools.pairwise(places))
+    assert all(0 <= p <= 300 for p in places)

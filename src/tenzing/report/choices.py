@@ -12,9 +12,9 @@ from typing import Any, Final
 from tenzing import facts
 from tenzing.fleet import Choice, Comparison
 from tenzing.report.choices_table import OUTPUT, table_of, unit_of
+from tenzing.report.choices_words import answer, dollars
 from tenzing.report.table import UNKNOWN, format_cell
 from tenzing.timeline import whole_file
-from tenzing.units import Usd
 
 BILLION: Final = 1e9
 CALIBRATED: Final = "calibrated"
@@ -117,15 +117,9 @@ def elsewhere_note(found: Comparison) -> str:
         said = f"{dollars(prices[0])} a million tokens are {dollars(whole.amount)} a million {unit}"
     bought = next((c.usd_per_month_elsewhere for c in found.best
                    if c.usd_per_month_elsewhere is not None), None)  # fmt: skip
-    monthly = "" if bought is None else f", {Usd(bought)} a month for the demand"
+    monthly = "" if bought is None else f", {dollars(bought)} a month for the demand"
     return (f"elsewhere: {said}{monthly}; break-even is the load from which renting costs less, "
             "above 100 % of capacity it never does")  # fmt: skip
-
-
-def dollars(amount: float) -> str:
-    """An amount with cents, and further digits where there are some."""
-    whole = Usd(amount)
-    return str(whole) if round(amount, 2) == amount else f"${amount:.4g}"
 
 
 def demand_note(found: Comparison) -> str:
@@ -146,7 +140,7 @@ def choices_text(found: Comparison, *, every: bool = False) -> str:
     shown = found.choices if every else found.best
     lines = [heading(found), LABEL, ""]
     if shown:
-        lines.append(table_of(found, shown).text())
+        lines += [table_of(found, shown).text(), "", answer(found)]
     notes = [*_notes(found), *([prices_note(shown)] if shown else [])]
     if notes:
         lines += ["", *notes]

@@ -22,6 +22,7 @@ main { max-width: 1160px; margin: 0 auto; padding: 40px 24px 64px; }
 h1 { font-size: 27px; line-height: 1.2; letter-spacing: -0.01em; margin: 0 0 4px; }
 h2 { font-size: 17px; margin: 0 0 12px; }
 h2.part { font-size: 21px; margin: 44px 0 0; padding-top: 20px; border-top: 2px solid var(--line); }
+.answer { font-size: 20px; line-height: 1.4; margin: 0 0 20px; max-width: 62ch; font-weight: 560; }
 .lead { color: var(--soft); margin: 0 0 20px; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 20px 24px; margin: 16px 0; }
@@ -66,19 +67,40 @@ svg polyline.c4 { fill: none; stroke: var(--c4); }
 svg polyline.c5 { fill: none; stroke: var(--c5); }
 svg polyline.c6 { fill: none; stroke: var(--c6); }
 svg polyline.c7 { fill: none; stroke: var(--c7); }
+svg polyline.range { stroke-width: 5; opacity: .28; }
+svg polyline.leader { stroke-width: 1; stroke-dasharray: 1 3; opacity: .8; }
+svg text.name { fill: var(--ink); }
+svg.small { display: none; }
 circle.best { stroke: var(--ink); stroke-width: 2; }
 table.sortable th { cursor: pointer; white-space: nowrap; }
 table.sortable td { white-space: nowrap; }
+table.sortable { font-size: 13.5px; } table.sortable :is(th, td):first-child { position: sticky;
+  left: 0; background: var(--card); padding-right: 14px; }
 table.sortable th[aria-sort=ascending]::after { content: " \\25B4"; }
 table.sortable th[aria-sort=descending]::after { content: " \\25BE"; }
-.swings h3 { font-size: 14px; margin: 14px 0 6px; }
+.swings { display: grid; gap: 18px 32px;
+  grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); }
+.swings h3 { font-size: 14px; margin: 0 0 6px; }
+.swings .bars { grid-template-columns: 16em 1fr max-content; font-size: 12.5px; }
+.ranges { display: grid; grid-template-columns: max-content 1fr max-content; gap: 11px 18px;
+  align-items: center; font-size: 14px; }
+.ranges .r { color: var(--soft); font-size: 13px; }
+.ranges .r b { color: var(--ink); font-size: 14.5px; margin-right: 6px; }
+.ranges em { color: var(--warn); font-style: normal; font-size: 12.5px; }
+.range { position: relative; height: 14px; border-radius: 7px; background: var(--bed); }
+.range div { position: absolute; top: 3px; bottom: 3px; border-radius: 4px; opacity: .5; }
+.range i { position: absolute; top: 1px; width: 12px; height: 12px; margin-left: -6px;
+  border-radius: 50%; border: 2px solid var(--card); }
+.range u { position: absolute; top: -6px; bottom: -6px; border-left: 2px dashed var(--warn); }
 .swing { position: relative; height: 12px; border-radius: 6px; background: var(--bed); }
 .swing div { position: absolute; top: 0; bottom: 0; background: var(--accent); opacity: .55;
   border-radius: 6px; }
 .swing i { position: absolute; top: -2px; bottom: -2px; width: 2px; background: var(--ink); }
-i.c0 { background: var(--c0); } i.c1 { background: var(--c1); } i.c2 { background: var(--c2); }
-i.c3 { background: var(--c3); } i.c4 { background: var(--c4); } i.c5 { background: var(--c5); }
-i.c6 { background: var(--c6); } i.c7 { background: var(--c7); }
+:is(i, div).c0 { background: var(--c0); } :is(i, div).c1 { background: var(--c1); }
+:is(i, div).c2 { background: var(--c2); } :is(i, div).c3 { background: var(--c3); }
+:is(i, div).c4 { background: var(--c4); } :is(i, div).c5 { background: var(--c5); }
+:is(i, div).c6 { background: var(--c6); } :is(i, div).c7 { background: var(--c7); }
+section ul { margin: 0; padding-left: 18px; max-width: 82ch; } section li { margin: 4px 0; }
 details { margin-top: 14px; }
 summary { cursor: pointer; color: var(--soft); font-size: 13.5px; margin-bottom: 8px; }
 .legend { display: flex; flex-wrap: wrap; gap: 6px 18px; margin: 12px 0 0; font-size: 13px;
@@ -105,6 +127,9 @@ footer { color: var(--soft); font-size: 13px; margin-top: 28px; }
   table { min-width: 520px; } .bars { grid-template-columns: max-content 1fr; }
   .bars .r { grid-column: 1 / -1; text-align: left; margin-top: -8px; }
   .swings .bars { display: block; } .swings .bars .r { display: block; margin: 0 0 8px; }
-  svg.plot { min-width: 560px; } }
+  .ranges { grid-template-columns: 1fr max-content; gap: 4px 10px; }
+  .ranges { grid-auto-flow: dense; } .range { grid-column: 1 / -1; margin-bottom: 10px; }
+  .answer { font-size: 18px; }
+  svg.plot { display: none; } svg.small { display: block; } }
 @media print { body { background: none; } section, .card { break-inside: avoid; } }
 """
