@@ -64,7 +64,8 @@ def _cards(found: Comparison) -> Cards:
         ("usd_per_month", dollars, "a month for the demand: {fleet_instances} {instance}"),
         ("run_usd", dollars, "for the whole run, the cheapest: {who}"),
         ("run_days", "{:,.3g} days".format, "for the whole run, the soonest: {who}"),
-        ("joules_per_unit", lambda joules: f"{short(joules)} J", "per {single}, the least energy: {who}"),
+        ("joules_per_unit", lambda joules: f"{short(joules)} J",
+         "per {single}, the least energy: {who}"),
     )]  # fmt: skip
     if running:
         fast = max(running, key=lambda c: c.rate / c.instances)
