@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from tenzing import facts
+from tenzing.compiler.differentiation import Backward, with_gradients
 from tenzing.compiler.execution import record_graph
 from tenzing.compiler.graph import Graph, Node, Value
 from tenzing.compiler.lowering import device_dtype
@@ -107,14 +108,16 @@ class GraphTime:
 def time_graph(
     graph: Graph, target: str = "trn2", *, autocast: str = "none", autocast_dtype: str = "bf16",
     mesh: Mapping[str, int] | None = None, sequence_parallel: bool | None = None,
+    backward: Backward | None = None, streams: tuple[str, ...] = (),
 ) -> GraphTime:  # fmt: skip
     """Time an imported or built graph: passes, kernels, schedule.
 
     Repeated layers cost the time of three: the rest follows the increment of the last one. Results
     are kept on disk. With a ``mesh`` it is the time of one of its ranks, which waits for
     collectives as far as nothing else is left to do (see ``overlap``). ``sequence_parallel``:
-    whether tokens are cut between products; None takes the faster way. Raises CapacityError when a
-    rank's share does not fit.
+    whether tokens are cut between products, and in the inputs ``streams``; None takes the faster
+    way. ``backward``: with the gradients of all float inputs and parameters. Raises CapacityError
+    when a rank's share does not fit.
     """
     chip = facts.chip(target).name
     ranks = Mesh.of(mesh)
@@ -125,11 +128,11 @@ def time_graph(
 
     def timed(sequence: bool) -> GraphTime:
         key = {"graph": content, "chip": chip, "autocast": autocast, "dtype": autocast_dtype,
-               "mesh": ranks.axes, "sequence": sequence}  # fmt: skip
+               "mesh": ranks.axes, "sequence": sequence,
+               "backward": backward and asdict(backward), "streams": streams}  # fmt: skip
 
         def optimise(given: Graph) -> Graph:
-            alone = ranks.ranks == 1
-            return pipeline.run(given if alone else shard(recognise(given), ranks, sequence).graph)
+            return pipeline.run(_of_a_rank(given, ranks, sequence, streams, backward))
 
         if called_kernels(graph):  # a key cannot say what a user's kernel does
             return _time(graph, chip, optimise, ranks)
@@ -141,6 +144,27 @@ def time_graph(
     result = min((timed(s) for s in wanted if tokens or not s), key=lambda t: t.total_ps)
     check_memory(result)
     return result
+
+
+def time_rank(graph: Graph, target: str, mesh: Mapping[str, int] | None = None) -> GraphTime:
+    """Time the graph of one rank of ``mesh`` as it stands, collectives included; kept on disk."""
+    ranks = Mesh.of(mesh)
+    key = {"graph": digest(graph), "chip": target, "mesh": ranks.axes}
+    found = cached(
+        "rank-time", key, lambda: asdict(measure(default_pipeline().run(graph), target, ranks))
+    )
+    return GraphTime(**{**found, "assumed": tuple(found["assumed"])})
+
+
+def _of_a_rank(
+    graph: Graph, mesh: Mesh, sequence: bool, streams: tuple[str, ...], backward: Backward | None
+) -> Graph:
+    """What one rank runs, its gradients included."""
+    cut: Mapping[str, object] = {}
+    if mesh.ranks > 1:
+        sharded = shard(recognise(graph), mesh, sequence, streams)
+        graph, cut = sharded.graph, sharded.cuts
+    return graph if backward is None else with_gradients(graph, backward, cut=cut, mesh=mesh)
 
 
 def _tokens_divide(value: Value, ranks: int) -> bool:
@@ -270,4 +294,5 @@ def _line(op: Any, inputs: list[str]) -> str:
     return f"{op.name} {attrs} ({' '.join(inputs)})\n"
 
 
-__all__ = ["GraphTime", "check_memory", "digest", "measure", "summarise", "time_graph"]
+__all__ = ["GraphTime", "check_memory", "digest", "measure", "summarise", "time_graph",
+           "time_rank"]  # fmt: skip

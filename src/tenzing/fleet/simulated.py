@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tenzing import facts
-from tenzing.compiler.models import build, decoder_times, read_config
+from tenzing.compiler.models import build, decoder_times, read_config, training_times
 from tenzing.compiler.timing import time_graph
 from tenzing.errors import TenzingError, UsageError
 from tenzing.fabric import Collective, collective_ps
@@ -22,9 +22,7 @@ from tenzing.units import PS_PER_S
 
 Progress = Callable[[str], None]
 Simulated = tuple[float | None, str]
-GB: Final = 1e9
-PASSES: Final = 3  # forward, and backward with the gradients of inputs and of weights
-RECOMPUTED_PASSES: Final = 4  # and forward once more
+BF16_BYTES: Final = 2
 
 
 @dataclass(frozen=True)
@@ -75,41 +73,60 @@ def encoder_step(model: str, accelerator: str, tp: int, batch: int, tokens: int)
     return (time.total_ps + time.launch_ps) / PS_PER_S, ""
 
 
-def training_step(model: str, accelerator: str, cut: Copies) -> Simulated:
-    """A stage's forward pass compiled; its backward pass, which has no builder, as two of it.
+def training_step(
+    model: str, accelerator: str, cut: Copies, progress: Progress = lambda _: None
+) -> Simulated:
+    """A step whose layers, ends and update are our own programs, forward and backward.
 
-    With it: the pipeline's fill, the sum of gradients and the gather of weights by the fabric's
-    collectives, not hidden, and the optimizer's bytes.
+    Microbatches fill the stages one behind another and the slowest stage sets their pace; the sum
+    of gradients and the gather of weights go by the fabric's collectives, not hidden.
     """
     try:
         chip = facts.chip(accelerator)
-        config = _stage(model, cut.pp)
-        graph = build(config, None, cut.microbatch, cut.tokens, caches=False)
-        forward = time_graph(graph, chip.name, mesh={"tp": cut.tp} if cut.tp > 1 else None)
-        exchanged = _exchanged_ps(model, chip, cut)
+        layers = _equal_stages(model, cut.pp)
+        times = training_times(
+            _config(model), batch=cut.microbatch, tokens=cut.tokens, target=chip.name,
+            mesh=_mesh(chip, cut.tp), recompute=cut.recompute, accumulate=cut.micros > 1,
+            progress=progress,
+        )  # fmt: skip
+        between = _handed_on_ps(model, chip, cut) + _exchanged_ps(model, chip, cut)
     except TenzingError as error:
         return None, str(error).splitlines()[0]
-    passes = RECOMPUTED_PASSES if cut.recompute else PASSES
+    stages = [times.stage_ps(number, cut.pp) for number in range(cut.pp)]
     turns = cut.micros + cut.pp - 1
-    seconds = (turns * passes * forward.total_ps + forward.launch_ps + exchanged) / PS_PER_S
-    owned = shape_of(model).params / (cut.tp * cut.pp * (cut.replicas if cut.zero1 else 1))
-    core_gb_s = chip.number("hbm.chip_gb_s") / chip.integer("core.per_chip")
-    seconds += owned * facts.software("training.optimizer_moves") / (core_gb_s * GB)
-    return seconds, "backward pass counted as two forward passes: it has no builder"
+    computed = sum(stages) + (cut.micros - 1) * max(stages) + turns * times.launch_ps
+    owned = _owned(model, chip, cut) / (cut.replicas if cut.zero1 else 1)
+    update = owned * times.update_ps_per_parameter
+    why = "" if times.head is not None else f"{layers} layers and their input; it has no loss"
+    return (computed + between + update) / PS_PER_S, why
+
+
+def _owned(model: str, chip: Chip, cut: Copies) -> float:
+    """Parameters of one physical core."""
+    return shape_of(model).params / (cut.tp * cut.pp * chip.integer("chip.logical_core_cores"))
 
 
 def _exchanged_ps(model: str, chip: Chip, cut: Copies) -> int:
     """Gradients summed and weights gathered over the copies, by documented algorithms."""
     if cut.replicas == 1:
         return 0
-    owned = shape_of(model).params / (cut.tp * cut.pp)
-    nbytes = math.ceil(owned * facts.software("training.gradient_bytes"))
+    nbytes = math.ceil(_owned(model, chip, cut) * facts.software("training.gradient_bytes"))
     hosts = max(cut.devices // math.ceil(facts.software("training.neuron_domain")), 1)
     spread = math.gcd(hosts, cut.replicas)
+    ranks = cut.tp * chip.integer("chip.logical_core_cores")
+    together = max(chip.integer("core.per_chip") // ranks, 1)
     return sum(
-        collective_ps(chip, Collective(kind, nbytes, cut.replicas, spread))
+        collective_ps(chip, Collective(kind, nbytes, cut.replicas, spread, on_chip=together))
         for kind in ("reduce_scatter", "all_gather")
     )
+
+
+def _handed_on_ps(model: str, chip: Chip, cut: Copies) -> int:
+    """The stream of a microbatch from stage to stage, there and back: later ones are hidden."""
+    ranks = cut.tp * chip.integer("chip.logical_core_cores")
+    stream = cut.microbatch * cut.tokens * shape_of(model).hidden * BF16_BYTES
+    part = Collective("collective_permute", math.ceil(stream / ranks), 2, on_chip=1)
+    return 2 * (cut.pp - 1) * collective_ps(chip, part)
 
 
 def _mesh(chip: Chip, tp: int) -> dict[str, int] | None:
@@ -129,13 +146,12 @@ def _config(model: str) -> dict[str, Any]:
     return facts.model(known)
 
 
-def _stage(model: str, stages: int) -> dict[str, Any]:
-    """One of ``stages`` with an equal share of the layers; each counts the head."""
-    config = _config(model)
-    layers = int(config.get("num_hidden_layers", 0))
-    if stages > 1 and (not layers or layers % stages):
+def _equal_stages(model: str, stages: int) -> int:
+    """The layers of a model, which stages share equally."""
+    layers = shape_of(model).layers
+    if layers % stages:
         raise UsageError(f"{layers} layers in {stages} stages", allowed="stages of equal layers")
-    return config | {"num_hidden_layers": layers // stages} if stages > 1 else config
+    return layers
 
 
 __all__ = ["Copies", "decoder_step", "encoder_step", "training_step"]

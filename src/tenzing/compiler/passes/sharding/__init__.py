@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
@@ -20,18 +21,22 @@ AXES: Final = (AXIS, EXPERT_AXIS)
 TIDY: Final = Pipeline((CommonSubexpressions(), Simplify(), DeadCode()))
 
 
-def shard(graph: Graph, mesh: Mesh, sequence: bool = False) -> Sharded:
+def shard(
+    graph: Graph, mesh: Mesh, sequence: bool = False, streams: Collection[str] = ()
+) -> Sharded:
     """One rank's graph of ``graph``, collectives inserted.
 
     Projections are split by columns or heads, those behind them by rows with a sum over ranks;
     attention by heads, key heads shared by ranks when there are fewer; tables and logits by
     vocabulary. All this is cut over all ranks; the experts of a mixture over the axis ``ep``, and
-    inside their width over ``tp``. ``sequence`` also cuts the tokens between products. Raises
+    inside their width over ``tp``. ``sequence`` also cuts the tokens between products, and those of
+    the inputs ``streams`` [batch, tokens, width], which come from such a place. Raises
     UsageError when a model cannot be split that way, naming the parameter, or for other axes.
     """
     check_axes(mesh)
     inner = tuple(name for name in mesh.names if name == AXIS)
-    sharded = split_experts(shard_dense(TIDY.run(graph), mesh, mesh.names, inner, sequence))
+    dense = shard_dense(TIDY.run(graph), mesh, mesh.names, inner, sequence, streams)
+    sharded = split_experts(dense)
     after = (DelaySums(mesh.names), DeadCode(), SearchBeforeGather(), DeadCode())
     return replace(sharded, graph=Pipeline(after).run(sharded.graph))
 

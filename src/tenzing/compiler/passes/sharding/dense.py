@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -49,16 +49,18 @@ State = tuple[Value, Split | None]
 
 
 def shard_dense(
-    graph: Graph, mesh: Mesh, axes: tuple[str, ...], inner: tuple[str, ...], sequence: bool = False
-) -> Sharded:
+    graph: Graph, mesh: Mesh, axes: tuple[str, ...], inner: tuple[str, ...],
+    sequence: bool = False, streams: Collection[str] = (),
+) -> Sharded:  # fmt: skip
     """Everything but the choice of experts cut along ``axes``; experts' widths along ``inner``.
 
     ``sequence``: between products every rank holds its part of the tokens, so that norms and
-    residuals are not computed on all ranks: a sum scatters them, the next product gathers them.
+    residuals are not computed on all ranks: a sum scatters them, the next product gathers them. The
+    inputs ``streams`` are held that way from the start.
     """
     if mesh.size(axes) == 1:
         return Sharded(graph, mesh, {}, ((),) * len(graph.outputs))
-    return _Sharder(graph, mesh, axes, inner, sequence).run()
+    return _Sharder(graph, mesh, axes, inner, sequence, streams if sequence else ()).run()
 
 
 @dataclass
@@ -68,6 +70,7 @@ class _Sharder:
     axes: tuple[str, ...]
     inner: tuple[str, ...]
     sequence: bool
+    streams: Collection[str] = ()
     states: dict[Value, State] = field(default_factory=dict)
     cuts: dict[str, tuple[Split, ...]] = field(default_factory=dict)
     gathered: dict[tuple[Value, Split], Value] = field(default_factory=dict)
@@ -79,6 +82,10 @@ class _Sharder:
         self.outside = {*self.graph.inputs, *self.graph.parameters}
 
     def run(self) -> Sharded:
+        for value in self.graph.inputs:
+            if value.name in self.streams:
+                self._outer(value, Split.of(TOKEN_DIM, value.shape[TOKEN_DIM], self.ranks,
+                                            self.axes))  # fmt: skip
         for node in self.graph.nodes:
             self.builder.loc, self.builder.scope = node.loc, node.scope
             self._node(node)
