@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdlib>
 #include <memory>
+#include <numeric>
 #include <unordered_map>
 #include <vector>
 
@@ -26,6 +27,14 @@ struct Rect {
   i64 r0, r1, c0, c1;
 };
 
+struct Interval {
+  i64 low, high;
+};
+
+struct Recurrence {
+  i64 run, period;
+};
+
 struct Region;
 struct Neighbour {
   Region *region;
@@ -43,16 +52,26 @@ struct Region {
   bool direct = false;
   i64 written_area = 0;
   bool whole = false;
+  Recurrence recurrence{0, 0};
   Region() { readers.fill(-1); }
-};
-
-struct Interval {
-  i64 low, high;
 };
 
 class Layouts {
  public:
   explicit Layouts(const tz_layouts &t) : t_(t) {}
+
+  // Bytes of the dense run at the end of a view, and a divisor of all its other strides.
+  Recurrence recurrence(i64 layout) const {
+    Recurrence found{t_.itemsize[layout], 0};
+    for (i64 d = t_.dim_start[layout + 1] - 1; d >= t_.dim_start[layout]; --d) {
+      if (t_.shape[d] == 1) continue;
+      if (t_.strides[d] == found.run && found.period == 0)
+        found.run *= t_.shape[d];
+      else
+        found.period = std::gcd(found.period, t_.strides[d]);
+    }
+    return found;
+  }
   i64 area(i64 l) const { return t_.area[l]; }
   i64 size(i64 l) const { return t_.size[l]; }
 
@@ -143,12 +162,21 @@ bool meet(const std::vector<Interval> &a, i64 a_offset, const std::vector<Interv
   return false;
 }
 
+// Whether dense runs that recur with one period lie apart in it: heads side by side in rows.
+bool interleaved(const Region &a, const Region &b) {
+  i64 period = std::gcd(a.recurrence.period, b.recurrence.period);
+  if (period == 0) return false;
+  i64 ahead = b.offset - a.offset - floor_div(b.offset - a.offset, period) * period;
+  return ahead >= a.recurrence.run && (period - ahead) % period >= b.recurrence.run;
+}
+
 bool overlap(Layouts &layouts, const Region &a, const Region &b) {
   const Rect &p = a.rect, &q = b.rect;
   if (p.r1 <= q.r0 || q.r1 <= p.r0 || p.c1 <= q.c0 || q.c1 <= p.c0) return false;
   if ((a.dense && b.dense) ||
       std::max(layouts.size(a.layout), layouts.size(b.layout)) > kExactLimit)
     return true;
+  if (interleaved(a, b)) return false;
   return meet(layouts.runs(a.layout), a.offset, layouts.runs(b.layout), b.offset);
 }
 
@@ -260,6 +288,7 @@ class Table {
     fresh.layout = layout;
     fresh.rect = layouts.rectangle(offset, layout, row_bytes_);
     fresh.area = layouts.area(layout);
+    fresh.recurrence = layouts.recurrence(layout);
     const Rect &r = fresh.rect;
     fresh.dense = (r.r1 - r.r0) * (r.c1 - r.c0) == fresh.area;
     if (regions_.empty()) {

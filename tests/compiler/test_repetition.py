@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from tenzing.compiler import ops, timing
+from tenzing.compiler.digest import digest
 from tenzing.compiler.execution import record_graph
 from tenzing.compiler.graph import F32, Alias, Graph, GraphBuilder
 from tenzing.compiler.models import Experts, Router, decode_graph, llama, prefill_graph
 from tenzing.compiler.passes import default_pipeline
 from tenzing.compiler.reference import run
 from tenzing.compiler.repetition import collapse, find_repetition
-from tenzing.compiler.timing import digest, summarise, time_graph
+from tenzing.compiler.timing import summarise, time_graph
 from tenzing.compiler.verify import verify
 from tenzing.errors import CapacityError
 from tenzing.machine import analyse

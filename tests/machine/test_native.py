@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 
+from tenzing import nki
 from tenzing.isa.operand import Space
 from tenzing.isa.program import Program
 from tenzing.kernels import attention, linear
@@ -16,6 +18,8 @@ from tenzing.machine.deps import _Pass, native_dependencies
 from tenzing.machine.place import ALIGNMENT, native_trial, python_trial, storage_bytes
 from tenzing.machine.schedule import _Simulation, native_schedule
 from tenzing.nki import Spec, session
+from tenzing.nki import isa as nisa
+from tenzing.nki import language as nl
 
 from .programs import PLACES, Step, recorded, steps
 
@@ -68,6 +72,36 @@ def test_library_kernels(chip: str) -> None:
         for size in (4000, 100000):  # too small, and enough
             agree_on_addresses(launch.programs[0], size, 0)
         agree(launch.programs[0])
+
+
+def test_heads_side_by_side_cost_no_walk_over_their_rows() -> None:
+    """Views of packed heads recur in every row without meeting: 25 times the rows, no more work.
+
+    The core once compared them row by row and was slower than its Python twin.
+    """
+
+    def seconds(rows: int) -> float:
+        with session("trn2", Options(values=False)) as current:
+            packed_copies.launch(Spec((rows, 64, 16), F32))
+        program = current.launches[0].programs[0]
+        placement = place(program)
+        taken = []
+        for _ in range(3):
+            started = time.thread_time()
+            native_dependencies(program, placement)
+            taken.append(time.thread_time() - started)
+        return min(taken)
+
+    assert seconds(1600) < 5 * seconds(64)
+
+
+@nki.jit
+def packed_copies(x: Any) -> Any:
+    """Heads of packed rows [rows, heads, width], one after another into another tensor."""
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    for head in range(x.shape[1]):
+        nisa.dma_copy(dst=out[:, head], src=x[:, head])
+    return out
 
 
 def test_the_core_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:

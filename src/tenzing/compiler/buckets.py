@@ -13,9 +13,9 @@ import numpy as np
 from tenzing.compiler import reference
 from tenzing.compiler.artifact import Compiled, compile, split_example
 from tenzing.compiler.comparison import difference, tolerance_of
+from tenzing.compiler.digest import digest
 from tenzing.compiler.frontends.interface import Interface, check_integers, check_type
 from tenzing.compiler.graph import Array, TensorType, Value
-from tenzing.compiler.timing import digest
 from tenzing.compiler.traffic import (
     BATCH,
     LENGTH,

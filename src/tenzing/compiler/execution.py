@@ -8,7 +8,13 @@ import numpy as np
 
 from tenzing import facts
 from tenzing.compiler.graph import Array, Graph, Value
-from tenzing.compiler.lowering import Progress, device_dtype, lower_graph
+from tenzing.compiler.lowering import (
+    RECORDINGS,
+    Progress,
+    Recordings,
+    device_dtype,
+    lower_graph,
+)
 from tenzing.errors import CapacityError
 from tenzing.isa import Program, Space
 from tenzing.machine import ACTIVE, Core, Options, hbm_need_bytes, lifetimes
@@ -37,15 +43,19 @@ def run_graph(
 
 
 def record_graph(
-    graph: Graph, target: str, *, check_memory: bool = True, ends: list[int] | None = None
-) -> Program:
+    graph: Graph, target: str, *, check_memory: bool = True, ends: list[int] | None = None,
+    recordings: Recordings | None = None,
+) -> Program:  # fmt: skip
     """The program of a graph without values: shapes and dtypes decide it.
 
-    ``ends`` gets the number of instructions up to the end of each node.
+    ``ends`` gets the number of instructions up to the end of each node. ``recordings``: kernels
+    that other graphs of this target recorded, and where this graph's are kept for the next.
 
     Raises CapacityError when it needs more HBM than a core has, unless told not to look.
     """
     core = Core(facts.chip(target), Options(values=False), graph.name)
+    known = recordings or Recordings()
+    known.serve(core)
     bound = {v: _bind(core, v, None) for v in (*graph.inputs, *graph.parameters)}
 
     def mark(number: int, total: int) -> None:
@@ -53,7 +63,11 @@ def record_graph(
         assert ends is not None
         ends.append(len(core.program))
 
-    _lower(core, graph, bound, None if ends is None else mark, check_memory)
+    token = RECORDINGS.set(known)
+    try:
+        _lower(core, graph, bound, None if ends is None else mark, check_memory)
+    finally:
+        RECORDINGS.reset(token)
     return core.program
 
 

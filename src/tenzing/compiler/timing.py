@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from tenzing import facts
 from tenzing.compiler.differentiation import Backward, with_gradients
+from tenzing.compiler.digest import digest
 from tenzing.compiler.execution import record_graph
 from tenzing.compiler.graph import Graph, Node, Value
-from tenzing.compiler.lowering import device_dtype
-from tenzing.compiler.ops import CollectiveOp, Constant
+from tenzing.compiler.lowering import Recordings, device_dtype
+from tenzing.compiler.ops import CollectiveOp
 from tenzing.compiler.ops.control import called_kernels
 from tenzing.compiler.overlap import overlapped_ps
 from tenzing.compiler.passes import default_pipeline, recognise, shard
-from tenzing.compiler.printer import to_text
 from tenzing.compiler.repetition import collapse, find_repetition
 from tenzing.errors import CapacityError
 from tenzing.fabric import Collective, Mesh, collective_ps
@@ -203,24 +202,29 @@ def _time(graph: Graph, chip: str, optimise: Prepare, mesh: Mesh) -> GraphTime:
     run = find_repetition(graph)
     if run is None or run.count <= KEPT + 1:
         return measure(optimise(graph), chip, mesh)
-    more = measure(optimise(collapse(graph, run, KEPT)), chip, mesh)
-    less = measure(optimise(collapse(graph, run, KEPT - 1)), chip, mesh)
+    shared = Recordings()
+    more = measure(optimise(collapse(graph, run, KEPT)), chip, mesh, shared)
+    less = measure(optimise(collapse(graph, run, KEPT - 1)), chip, mesh, shared)
     return _extended(less, more, run.count)
 
 
-def measure(graph: Graph, chip: str, mesh: Mesh) -> GraphTime:
-    """Time an optimised graph of one rank of ``mesh``, every node of it."""
+def measure(graph: Graph, chip: str, mesh: Mesh, shared: Recordings | None = None) -> GraphTime:
+    """Time an optimised graph of one rank of ``mesh``, every node of it.
+
+    ``shared``: kernels that graphs before recorded for this chip.
+    """
     waits = {k: _collective_ps(node, chip, mesh) for k, node in enumerate(graph.nodes)
              if isinstance(node.op, CollectiveOp)}  # fmt: skip
     marks: list[int] = []
-    program = record_graph(graph, chip, check_memory=False, ends=marks if waits else None)
+    ends = marks if waits else None
+    program = record_graph(graph, chip, check_memory=False, ends=ends, recordings=shared)
     analysis = analyse(program)
     own = summarise(analysis)
     if not waits:
         return own
     done = np.maximum.accumulate(np.asarray([0, *analysis.done_ps], np.int64))
-    ends = [int(done[mark]) for mark in marks]
-    total = overlapped_ps(graph, ends, waits) + own.total_ps - ends[-1]
+    reached = [int(done[mark]) for mark in marks]
+    total = overlapped_ps(graph, reached, waits) + own.total_ps - reached[-1]
     kinds = {node.op.kind for node in graph.nodes if isinstance(node.op, CollectiveOp)}
     return replace(own, total_ps=total, collective_ps=sum(waits.values()),
                    exposed_ps=total - own.total_ps,
@@ -267,32 +271,4 @@ def _extended(less: GraphTime, more: GraphTime, count: int) -> GraphTime:
     )  # fmt: skip
 
 
-def digest(graph: Graph) -> str:
-    """A digest of a graph with the content of its constants; names of values do not matter."""
-    known: dict[Value, str] = {}
-    state = hashlib.sha256()
-    for kind, values in (("input", graph.inputs), ("parameter", graph.parameters)):
-        for value in values:
-            known[value] = f"{kind}{len(known)}"
-            state.update(f"{known[value]} {value.type}\n".encode())
-    for node in graph.nodes:
-        state.update(_line(node.op, [known[v] for v in node.inputs]).encode())
-        for value in node.outputs:
-            known[value] = f"v{len(known)}"
-            state.update(f"{value.type}\n".encode())
-    state.update(" ".join(known[v] for v in graph.outputs).encode())
-    return state.hexdigest()
-
-
-def _line(op: Any, inputs: list[str]) -> str:
-    if isinstance(op, Constant):
-        content = hashlib.sha256(op.data).hexdigest()
-        return f"constant {op.shape} {content}\n"
-    attrs = " ".join(
-        f"{k}={to_text(v) if isinstance(v, Graph) else v}" for k, v in op.attrs.items()
-    )
-    return f"{op.name} {attrs} ({' '.join(inputs)})\n"
-
-
-__all__ = ["GraphTime", "check_memory", "digest", "measure", "summarise", "time_graph",
-           "time_rank"]  # fmt: skip
+__all__ = ["GraphTime", "check_memory", "measure", "summarise", "time_graph", "time_rank"]

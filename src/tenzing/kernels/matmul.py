@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import groupby
 from typing import Any, Final
 
@@ -192,17 +192,24 @@ def _accumulate(
 ) -> None:
     """Add a part of the contraction, ``unit`` blocks at a time, to every bank of a group."""
     at = [(part.start + first * part.partitions, n) for first, n in spans(part.blocks, unit)]
-    stationary = [held["left"][0].blocks(k, n, *rows) for k, n in at]
-    moving = [[loaded.blocks(k, n, *columns) for k, n in at] for loaded in held["right"]]
+    stationary = _cut([held["left"][0].blocks(k, n, *rows) for k, n in at])
+    moving = [_cut([own.blocks(k, n, *columns) for k, n in at]) for own in held["right"]]
     for pair in zip(*banks, strict=True):
-        for ((r, high), (c, wide), bank), right in zip(pair, moving, strict=True):
-            for (k, n), one, other in zip(at, stationary, right, strict=True):
-                several = slice(0, n) if n > 1 else 0
-                nisa.nc_matmul(
-                    dst=bank, stationary=one[:, several, r : r + high],
-                    moving=other[:, several, c : c + wide], accumulate=k > 0,
-                    perf_mode=PERF_MODES[n],
-                )  # fmt: skip
+        for (r, c, bank), right in zip(pair, moving, strict=True):
+            for (k, n), one, other in zip(at, stationary(*r), right(*c), strict=True):
+                nisa.nc_matmul(dst=bank, stationary=one, moving=other, accumulate=k > 0,
+                               perf_mode=PERF_MODES[n])  # fmt: skip
+
+
+def _cut(blocks: list[NkiTensor]) -> Callable[[int, int], list[NkiTensor]]:
+    """Columns of blocks [partitions, together, columns]; what several banks take is cut once."""
+
+    @cache
+    def columns(start: int, count: int) -> list[NkiTensor]:
+        part = slice(start, start + count)
+        return [b[:, slice(0, b.shape[1]) if b.shape[1] > 1 else 0, part] for b in blocks]
+
+    return columns
 
 
 def _walk(shape: Shape, plan: Plan) -> Iterator[tuple[Span, Span, list[str]]]:

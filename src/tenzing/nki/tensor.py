@@ -521,9 +521,9 @@ def tensor_again(core: Core, key: tuple[Any, ...], name: str) -> NkiTensor:
     return NkiTensor(storage, 0, layout, data)
 
 
-def as_tensor(storage: Storage, layout: Layout, data: Array | None) -> NkiTensor:
-    """The whole of a storage as a tensor."""
-    return NkiTensor(storage, 0, layout, data)
+def as_tensor(storage: Storage, layout: Layout, data: Array | None, offset: int = 0) -> NkiTensor:
+    """A storage as a tensor, the whole of it unless an offset in bytes is given."""
+    return NkiTensor(storage, offset, layout, data)
 
 
 def _as_int(value: Any) -> int:

@@ -23,10 +23,13 @@ from tenzing.compiler.lowering import (
 )
 from tenzing.compiler.lowering.program import Progress, lower_graph
 from tenzing.compiler.lowering.registry import RULES, device_dtype, lowers, unsupported
+from tenzing.compiler.lowering.reuse import RECORDINGS, Recordings
 
 __all__ = [
+    "RECORDINGS",
     "RULES",
     "Progress",
+    "Recordings",
     "arithmetic",
     "collectives",
     "control",

@@ -7,6 +7,7 @@ from typing import Final
 
 from tenzing.compiler.graph import Array, Graph, Node, Value
 from tenzing.compiler.lowering.registry import CONTROL, IN_PLACE, RULES, Known, unsupported
+from tenzing.compiler.lowering.reuse import lowered
 from tenzing.errors import TenzingError
 from tenzing.nki import NkiTensor
 
@@ -68,11 +69,11 @@ def _folded(node: Node, known: Arrays | None) -> Known:
 def _lowered(node: Node, inputs: list[NkiTensor], memory: _Memory, number: int) -> list[NkiTensor]:
     name = node.op.name
     if name in IN_PLACE and memory.ends_at(inputs[0], number):
-        return IN_PLACE[name](node, inputs)
+        return lowered(IN_PLACE[name], node, inputs)
     rule = RULES.get(name)
     if rule is None:
         raise unsupported(node)
-    return rule(node, inputs)
+    return lowered(rule, node, inputs)
 
 
 class _Memory:
