@@ -86,3 +86,23 @@ def test_regions_by_users(capsys: pytest.CaptureFixture[str]) -> None:
     assert {row["usd_per_hour"] for row in found if row["offered"] is None} == {None}
     assert cli.main(["regions", "trn1.32xlarge", "--users", "Atlantis"]) == 2
     assert "no place of this name" in capsys.readouterr().err
+
+
+def test_generations_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    """p4d.24xlarge of 2020-11 at 21.96 $/h, p5.48xlarge of 2023-07 at 55.04 $/h: 9,000 and 27,000
+    units a second are 1,475,410 and 1,765,988 for a dollar; 20 % more in 2.67 years, 7 % a year."""
+    words = ["generations", "--per-s", "p4d.24xlarge=9000", "--per-s", "p5.48xlarge=27000"]
+    assert cli.main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    old, new = found["generations"]
+    assert (old["launched"], new["launched"]) == ("2020-11", "2023-07")
+    for row, speed in ((old, 9000), (new, 27000)):
+        assert row["per_usd"] == pytest.approx(speed * 3600 / row["usd_per_hour"])
+    years = 2 + 8 / 12
+    gain = (new["per_usd"] / old["per_usd"]) ** (1 / years) - 1
+    assert found["yearly_gain"]["gpu"] == pytest.approx(gain)
+    assert cli.main(["generations"]) == 0
+    told = capsys.readouterr().out
+    assert "PFLOP for a dollar" in told
+    assert "neuron: +" in told
+    assert cli.main(["generations", "--region", "mars"]) == 2

@@ -58,7 +58,9 @@ def test_region() -> None:
     near = facts.price("trn1.32xlarge", "on_demand", region="us-west-2")
     assert near is not None
     assert (near.region, near.usd_per_hour) == ("us-west-2", 21.5)
-    assert facts.price("trn1.32xlarge", "on_demand", region="mars-1") is None
+    assert facts.price("trn1.32xlarge", "on_demand", region="us-west-2-lax-1") is None
+    with pytest.raises(FactsError, match=r"no such region.*us-west-2"):
+        facts.price("trn1.32xlarge", "on_demand", region="us-wset-2")
     zone = facts.price("trn2.48xlarge", "spot", region="us-east-2")
     assert zone is not None
     assert zone.region == "us-east-2c"

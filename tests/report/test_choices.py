@@ -99,7 +99,7 @@ def test_the_answer_comes_first(found: Comparison, tmp_path: Path) -> None:
                    key=lambda c: c.usd_per_million or 0)  # fmt: skip
     said = answer(found)
     assert said.startswith(f"{cheapest.instance} makes a million output tokens for ")
-    assert "the least of 3 targets" in said
+    assert "the least of those that can at a known price (2 of 3 targets)" in said
     page = report.write_choices_html(found, tmp_path / "page.html").read_text()
     body = page[page.index("<main>") :]
     assert body.index(said.split(" (")[0]) < body.index("<section")

@@ -1,4 +1,4 @@
-"""Commands about money and place: economics, regions."""
+"""Commands about money, time and place: economics, generations, regions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import math
 from typing import Any
 
 from tenzing import commands, facts, report
-from tenzing.cli.arguments import EXIT_OK, command, named_number
+from tenzing.cli.arguments import EXIT_OK, add_prices, command, named_number, use_prices
+from tenzing.fleet import economics
 from tenzing.fleet.regions import choose_region, place_named
 
 
 def add_commands(sub: Any) -> None:
     """Add the commands of this family to a parser."""
     _add_regions(sub)
+    _add_generations(sub)
     parser = command(
         sub, "economics", "own or rent an instance, what its work costs, how many a demand needs",
         "tenzing economics p5.48xlarge --own pue=1.3 --per-s 20000 --demand 50000", _economics,
@@ -51,6 +53,27 @@ def _add_regions(sub: Any) -> None:
     parser.add_argument("--most-ms", type=float, default=math.inf, metavar="MS",
                         help="limit of the mean round trip")  # fmt: skip
     parser.add_argument("--term", default="", choices=("", *facts.TERMS), help="of the price")
+
+
+def _add_generations(sub: Any) -> None:
+    parser = command(
+        sub, "generations", "what a dollar buys by instance and month of launch, and how fast it "
+        "grows from year to year",
+        "tenzing generations --per-s p4d.24xlarge=9000 --per-s p5.48xlarge=26000", _generations,
+    )  # fmt: skip
+    parser.add_argument("--per-s", metavar="INSTANCE=N", type=named_number, action="append",
+                        default=[], help="a throughput instead of the bf16 peak, for those named "
+                        "only; repeat it")  # fmt: skip
+    parser.add_argument("--region", help="of the prices")
+    add_prices(parser)
+
+
+def _generations(options: argparse.Namespace) -> int:
+    use_prices(options)
+    found = economics.generations(dict(options.per_s) or None, options.region)
+    print(json.dumps(report.generations_json(found), indent=2) if options.json
+          else report.generations_text(found, measured=bool(options.per_s)))  # fmt: skip
+    return EXIT_OK
 
 
 def _regions(options: argparse.Namespace) -> int:

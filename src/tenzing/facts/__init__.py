@@ -11,7 +11,16 @@ from tenzing.facts.leaning import Assumed, Recording, assumed_fact, recording
 from tenzing.facts.loader import sources
 from tenzing.facts.model import knows_model, model, model_entry, models
 from tenzing.facts.power import Draw, Power, power, power_facts
-from tenzing.facts.price import PRICES_VARIABLE, NoPrice, Price, best_price, no_price, price, prices
+from tenzing.facts.price import (
+    PRICES_VARIABLE,
+    NoPrice,
+    Price,
+    best_price,
+    no_price,
+    price,
+    prices,
+    term_of,
+)
 from tenzing.facts.region import region, regions
 from tenzing.facts.render import as_json, model_json, render, render_model, schema_page
 from tenzing.facts.residuals import residuals
@@ -27,5 +36,5 @@ __all__ = [
     "instances_of", "knows_model", "launches", "model", "model_entry", "model_json", "models",
     "no_price", "power", "power_facts", "price", "prices", "recording", "region", "regions",
     "render", "render_model", "residuals", "rival", "rival_facts", "schema_page", "server",
-    "shapes", "software", "software_facts", "sources", "task", "task_about", "tasks",
+    "shapes", "software", "software_facts", "sources", "task", "task_about", "term_of", "tasks",
 ]  # fmt: skip

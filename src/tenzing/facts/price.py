@@ -7,6 +7,7 @@ wins over ours: what somebody pays is better known to them than to us.
 from __future__ import annotations
 
 import datetime
+import difflib
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,10 +26,12 @@ from tenzing.facts.loader import (
     source_problems,
     sources,
 )
+from tenzing.facts.region import regions
 from tenzing.facts.schema import PRICE_FIELDS, TERMS
 from tenzing.facts.sheet import Problem, Sheet
 from tenzing.units import UsdPerHour
 
+CLOSE_NAMES: Final = 5  # shown to who misspelt a region
 PRICES_VARIABLE: Final = "TENZING_PRICES"
 USER: Final = Source("user", "the user's own prices", "the file given as --prices", "unknown")
 _SPOKEN: Final = {
@@ -108,9 +111,10 @@ def price(
 
     ``region`` may also be a zone's prefix (``us-east-2``); ``on`` looks no later than a day. The
     user's own price wins; on the same day the cheapest region wins. Raises FactsError for an
-    unknown instance or term.
+    unknown instance, term or region.
     """
     wanted, key = instance(name).name, term_of(term)
+    _check_region(region)
     rows = [
         row
         for row in price_book().rows
@@ -120,6 +124,16 @@ def price(
         and (on is None or row.date <= on)
     ]
     return max(rows, key=lambda r: (r.users, r.date, -r.usd_per_hour), default=None)
+
+
+def _check_region(region: str | None) -> None:
+    """Regions of AWS, and whatever else rows name."""
+    if region is None:
+        return
+    known = dict.fromkeys((*regions(), *(row.region for row in price_book().rows)))
+    if not region or not any(name.startswith(region) for name in known):
+        near = difflib.get_close_matches(region, known, CLOSE_NAMES) or regions()
+        raise FactsError("no such region", got=repr(region), allowed=", ".join(near))
 
 
 def best_price(

@@ -18,6 +18,7 @@ from tenzing.timeline import whole_file
 
 BILLION: Final = 1e9
 CALIBRATED: Final = "calibrated"
+MEASURED: Final = "measured"
 TIMES: Final = {1.0: "just", 2.0: "twice"}
 IMPLIED: Final = ("accepted",)
 WIDTH: Final = 120
@@ -57,13 +58,21 @@ def _said(name: str, value: float) -> str:
 
 
 def prices_note(choices: Sequence[Choice]) -> str:
-    """Which price was taken for each instance, and those for which none is known."""
-    told = {
-        c.instance: f"{c.term.replace('_', ' ')} of {c.price_date}" if c.price_date else UNKNOWN
-        for c in choices
-        if c.basis != "measured"
-    }
+    """Which price was taken for each instance; where none is known, which others are."""
+    told = {c.instance: _price_said(c) for c in choices if c.basis != MEASURED}
     return "prices: " + ", ".join(f"{name} {words}" for name, words in told.items())
+
+
+def _price_said(c: Choice) -> str:
+    if c.price_date:
+        return f"{_spoken(c.term)} of {c.price_date}"
+    known = {row.term: row.region for row in facts.prices(c.instance)}
+    others = ", ".join(f"{_spoken(term)} in {region}" for term, region in known.items())
+    return f"{UNKNOWN} (known: {others})" if others else UNKNOWN
+
+
+def _spoken(term: str) -> str:
+    return term.replace("_", " ")
 
 
 def assumptions(found: Comparison) -> str:

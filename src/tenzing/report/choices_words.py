@@ -32,7 +32,10 @@ def answer(found: Comparison) -> str:
     if best is None:
         return _without(found)
     count = len(found.best) + len(found.absent)
-    least = f", the least of {count} targets" if count > 1 else ""
+    able = sum(c.usd_per_million is not None for c in usable(found))
+    least = f", the least of {count} targets" if able == count else (
+        f", the least of those that can at a known price ({able} of {count} targets)")  # fmt: skip
+    least = least if count > 1 else ""
     if best.run_usd is not None:
         total = getattr(found.task, "total_tokens", 0) / BILLION
         return (f"{named(best)} trains on {total:,.4g} billion tokens for {_run_cost(best)}"

@@ -5,11 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
-from tenzing.fleet.economics import Bar, Economics, Month, OwnOrRent
+from tenzing.fleet.economics import (
+    Bar,
+    Economics,
+    Generation,
+    Month,
+    OwnOrRent,
+    yearly_gain,
+)
 from tenzing.report.table import UNKNOWN, table
 from tenzing.units import Quantity, Usd
+
+MONTHS_PER_YEAR: Final = 12
+HALF_A_MONTH: Final = 1 / 24  # of a year: launches are whole months as fractions
+TERA_IN_PETA: Final = 1000
 
 
 def economics_text(found: Economics) -> str:
@@ -107,6 +118,44 @@ def economics_json(found: Economics) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def generations_text(found: Sequence[Generation], *, measured: bool = False) -> str:
+    """What a dollar buys, oldest launch first, and the yearly gain of each family and of all."""
+    unit = "units" if measured else "PFLOP"
+    scale = 1 if measured else TERA_IN_PETA
+    rows = [(g.instance, g.family, _month(g), _number(g.rate), g.speed,
+             None if g.work_per_usd is None else g.work_per_usd / scale)
+            for g in found]  # fmt: skip
+    speed = "units/s" if measured else "bf16 TFLOP/s"
+    headers = ("instance", "family", "launched", "$/h", speed, f"{unit} for a dollar")
+    gains = [f"{name}: {gain:+.0%} a year" for name, gain in _gains(found).items()]
+    note = "" if measured else "; peaks, not what software reaches: give --per-s for throughputs"
+    return "\n".join([
+        table(headers, rows), "", f"what a dollar buys grows by: {', '.join(gains) or UNKNOWN}",
+        f"launch months are assumed (remembered announcements){note}",
+    ])  # fmt: skip
+
+
+def _month(found: Generation) -> str:
+    year = int(found.launched + HALF_A_MONTH)
+    return f"{year}-{round((found.launched - year) * MONTHS_PER_YEAR) + 1:02d}"
+
+
+def _gains(found: Sequence[Generation]) -> dict[str, float]:
+    families = {g.family: [x for x in found if x.family == g.family] for g in found}
+    gains = {name: yearly_gain(points) for name, points in [*families.items(), ("all", found)]}
+    return {name: gain for name, gain in gains.items() if gain is not None}
+
+
+def generations_json(found: Sequence[Generation]) -> dict[str, Any]:
+    """The same as plain numbers; unknown is null."""
+    return {
+        "generations": [{"instance": g.instance, "family": g.family, "launched": _month(g),
+                         "usd_per_hour": _number(g.rate), "per_s": g.speed,
+                         "per_usd": g.work_per_usd} for g in found],
+        "yearly_gain": _gains(found),
+    }  # fmt: skip
+
+
 def _bar_json(bar: Bar) -> dict[str, Any]:
     return {"input": bar.name, "low": _plain(bar.low_input), "high": _plain(bar.high_input),
             "at_low": _number(bar.at_low), "at_high": _number(bar.at_high)}  # fmt: skip
@@ -143,4 +192,4 @@ def _years(value: float | None) -> str:
     return f"{value:.1f} years" if math.isfinite(value) else "never"
 
 
-__all__ = ["economics_json", "economics_text"]
+__all__ = ["economics_json", "economics_text", "generations_json", "generations_text"]

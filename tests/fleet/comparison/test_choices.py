@@ -1,10 +1,11 @@
 """A comparison: laws of layouts, money and limits on every kind of task."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from tenzing import fleet
+from tenzing import facts, fleet
 from tenzing.errors import FactsError, UsageError
 from tenzing.fleet.comparison import FULL, OK, SLOW, Choice, Comparison, compare, offers, simulated
 
@@ -198,6 +199,7 @@ def test_a_chip_stands_for_its_instances() -> None:
         (("llama-3.1-8b", AWS, "chat"), {"prompt_tokens": 0}, UsageError, "too small"),
         (("llama-3.1-8b", AWS, "chat"), {"term": "forever"}, FactsError, "price term"),
         (("llama-3.1-8b", AWS, "chat"), {"weights": ["fp7"]}, UsageError, "format"),
+        (("llama-3.1-8b", AWS, "chat"), {"region": "us-eats-1"}, FactsError, "us-east-1"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(
@@ -205,3 +207,32 @@ def test_what_cannot_be_compared_is_refused(
 ) -> None:
     with pytest.raises(error, match=word):
         compare(*arguments, **options)  # type: ignore[arg-type]
+
+
+def test_a_name_that_ends_in_a_number_is_no_count() -> None:
+    (one,) = offers(["u-p6e-gb200x72"])[0]
+    (four,) = offers(["u-p6e-gb200x72 x4"])[0]
+    assert (one.instance, one.count, four.count) == ("u-p6e-gb200x72", 1, 4)
+
+
+def test_unknown_prices_come_after_known_ones() -> None:
+    found = compare("llama-3.1-8b", ["p5.48xlarge", "trn2.48xlarge"], term="spot").best
+    assert [c.usd_per_hour is None for c in found] == [False, True]
+
+
+@pytest.mark.parametrize("term", ["on-demand", "1-year", "3-year", "spot", "block", "reserved"])
+def test_a_price_of_ones_own_of_every_kind_is_planned_with(
+    term: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """36 $/h of the user's own: 0.01 $ a second over the rate."""
+    key = facts.term_of(term)
+    book = tmp_path / "prices.toml"
+    book.write_text(
+        f'schema_version = 1\n[[price]]\ninstance = "trn2.48xlarge"\nterm = "{key}"\n'
+        'usd_per_hour = 36\nregions = ["us-east-2"]\ndate = 2026-11-01\nkind = "published"\n'
+        'source = "user"\n'
+    )
+    monkeypatch.setenv(facts.PRICES_VARIABLE, str(book))
+    (best,) = compare("llama-3.1-8b", ["trn2.48xlarge"], term=term).best
+    assert (best.term, best.usd_per_hour, best.price_date) == (key, 36, "2026-11-01")
+    assert round(best.usd_per_million or 0, 2) == round(0.01 / best.rate * 1e6, 2)

@@ -115,14 +115,14 @@ class Choice:
         return self.tpot_ms or self.latency_ms
 
     @property
-    def merit(self) -> tuple[int, float]:
-        """Smaller is better: within the limits first, then money, then speed where no price is."""
+    def merit(self) -> tuple[int, bool, float]:
+        """Smaller is better: within the limits, then with a price, then money, or speed."""
         rank = (OK, SLOW, FULL, UNKNOWN).index(self.status)
         if self.status == SLOW:
-            return rank, self.tpot_ms + self.latency_ms + self.ttft_ms
+            return rank, False, self.tpot_ms + self.latency_ms + self.ttft_ms
         if self.usd_per_million is not None:
-            return rank, self.usd_per_million
-        return rank, -self.rate
+            return rank, False, self.usd_per_million
+        return rank, True, -self.rate
 
 
 def bounds(name: str, found: Prediction | None, scale: float = 1.0) -> dict[str, float]:

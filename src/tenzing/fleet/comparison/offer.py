@@ -101,17 +101,25 @@ def offers(
     found: list[Offer] = []
     absent: list[tuple[str, str]] = []
     for target in targets:
-        match = _TARGET.match(target.strip())
-        if match is None:
-            raise UsageError("a target is empty", next_step="give instances, such as p5.48xlarge")
-        count = int(match["count"] or 1)
-        if count < 1:
-            raise UsageError(f"{target}: at least one instance", got=count)
-        names, reason = _instances(match["name"])
+        kind, count = _counted(target.strip())
+        names, reason = _instances(kind)
         if not names:
             absent.append((target, reason))
         found += [_offer(target, name, count, term, region) for name in names]
     return found, absent
+
+
+def _counted(target: str) -> tuple[str, int]:
+    """What is named, and how many; some instances end in a number themselves."""
+    if target.lower() in facts.instances():
+        return target, 1
+    match = _TARGET.match(target)
+    if match is None:
+        raise UsageError("a target is empty", next_step="give instances, such as p5.48xlarge")
+    count = int(match["count"] or 1)
+    if count < 1:
+        raise UsageError(f"{target}: at least one instance", got=count)
+    return match["name"], count
 
 
 def _instances(name: str) -> tuple[list[str], str]:
