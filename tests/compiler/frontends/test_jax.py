@@ -16,6 +16,7 @@ from tests.compiler.frontends.jax_programs import normal
 
 import tenzing
 from tenzing.compiler.artifact import Compiled
+from tenzing.compiler.passes import recognise
 from tenzing.errors import UnsupportedOp, UsageError
 
 jax = pytest.importorskip("jax")
@@ -222,6 +223,56 @@ def test_flax_modules() -> None:
     assert compiled.graph.count() == {"linear": 2, "fused": 1}
     assert "layer_norm" in compiled.text()
     checked(compiled, X)
+
+
+def _rms(x: Any, w: Any, b: Any) -> Any:
+    return x * lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6) * w
+
+
+def _rms_by_division(x: Any, w: Any, b: Any) -> Any:
+    return w * (x / jnp.sqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + 1e-6))
+
+
+def _layer(x: Any, w: Any, b: Any) -> Any:
+    centred = x - x.mean(-1, keepdims=True)
+    return centred * lax.rsqrt((centred * centred).mean(-1, keepdims=True) + 1e-5) * w + b
+
+
+def _layer_by_variance(x: Any, w: Any, b: Any) -> Any:
+    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    return (x - mean) / jnp.sqrt(variance + 1e-5) * w + b
+
+
+def _flax(x: Any, w: Any, b: Any, name: str) -> Any:
+    linen = pytest.importorskip("flax.linen")
+    return getattr(linen, name)().apply({"params": {"scale": w, "bias": b}}, x)
+
+
+NORMS = {
+    "rms": _rms,
+    "rms_by_division": _rms_by_division,
+    "layer": _layer,
+    "layer_by_variance": _layer_by_variance,
+    "flax_layer": partial(_flax, name="LayerNorm"),
+    "flax_rms": partial(_flax, name="RMSNorm"),
+}
+
+
+@both
+@pytest.mark.parametrize("name", NORMS)
+def test_gradients_of_norms_are_recognised(name: str, numerics: str) -> None:
+    def loss(weights: Any, x: Any) -> Any:
+        h = x @ weights["into"]
+        return ((h + NORMS[name](h, weights["w"], weights["b"]) @ weights["out"]) ** 2).mean()
+
+    weights = {"into": normal(6, 11), "out": normal(11, 11)}
+    weights |= {"w": normal(11), "b": normal(11) if "rms" not in name else np.zeros(11, "f")}
+    compiled = tenzing.compile(jax.value_and_grad(loss), (weights, X), numerics=numerics)
+    count = recognise(compiled.imported.graph).count()
+    assert count["norm_backward"] == 1
+    assert count["layer_norm" if "layer" in name else "rms_norm"] == 1
+    assert not count.keys() & {"rsqrt", "sqrt"}  # the statistics are not computed again
+    checked(compiled, weights, X)
 
 
 KERAS = """

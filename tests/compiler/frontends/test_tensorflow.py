@@ -17,6 +17,7 @@ from keras import layers  # noqa: E402
 
 import tenzing  # noqa: E402
 from tenzing.compiler.frontends import tensorflow as frontend  # noqa: E402
+from tenzing.compiler.passes import recognise  # noqa: E402
 from tenzing.errors import UnsupportedOp, UsageError  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -208,6 +209,43 @@ def test_a_training_step_is_one_program(numerics: str) -> None:
     for name, array in after.items():
         if "momentum" in name or "moving" in name:  # first updates are signs of gradients
             np.testing.assert_allclose(found[name], array, rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+def _moments(x: Any, weight: Any, bias: Any) -> Any:
+    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+    return tf.nn.batch_normalization(x, mean, variance, bias, weight, 1e-5)
+
+
+def _rms(x: Any, weight: Any, bias: Any) -> Any:
+    mean = tf.reduce_mean(tf.square(x), -1, keepdims=True)
+    return x * tf.math.rsqrt(mean + 1e-6) * weight + bias
+
+
+@pytest.mark.parametrize("numerics", ["graph", "instruction"])
+@pytest.mark.parametrize("name", ["moments", "rms", "keras_layer", "keras_rms"])
+def test_gradients_of_norms_are_recognised(name: str, numerics: str) -> None:
+    variables = [tf.Variable(numbers(*s, seed=len(s))) for s in ((6, 11), (11, 11), (11,), (11,))]
+    keras_norm = layers.RMSNormalization() if "rms" in name else layers.LayerNormalization()
+    keras_norm.build((2, 3, 11))
+    if name.startswith("keras"):
+        variables = [*variables[:2], *keras_norm.trainable_variables]
+
+    @tf.function
+    def step(x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            h = x @ variables[0]
+            if name.startswith("keras"):
+                normal = keras_norm(h)
+            else:
+                normal = (_moments if name == "moments" else _rms)(h, *variables[2:])
+            loss = tf.reduce_mean(tf.square(h + normal @ variables[1]))
+        return loss, tape.gradient(loss, variables)
+
+    compiled = agrees(step, numbers(2, 3, 6), numerics=numerics)
+    count = recognise(compiled.imported.graph).count()
+    assert count["norm_backward"] == 1
+    assert count["rms_norm" if "rms" in name else "layer_norm"] == 1
+    assert not count.keys() & {"rsqrt", "sqrt"}  # the statistics are not computed again
 
 
 @pytest.mark.slow

@@ -30,7 +30,8 @@ from tenzing.compiler.passes.linears import (
     SplitLinear,
 )
 from tenzing.compiler.passes.losses import RowLosses
-from tenzing.compiler.passes.norms import RecogniseNorms
+from tenzing.compiler.passes.norm_gradients import RecogniseNormGradients
+from tenzing.compiler.passes.norms import KeepStatistics, RecogniseNorms
 from tenzing.compiler.passes.orientation import TransposesIntoProducts
 from tenzing.compiler.passes.pipeline import Pass, Pipeline, Step
 from tenzing.compiler.passes.preparation import HoistPreparation
@@ -62,6 +63,7 @@ __all__ = [
     "HoistPreparation",
     "IotaAsLine",
     "JoinIterations",
+    "KeepStatistics",
     "Kernels",
     "MasksAsBands",
     "MatmulEpilogue",
@@ -75,6 +77,7 @@ __all__ = [
     "RecogniseErf",
     "RecogniseExperts",
     "RecogniseLinear",
+    "RecogniseNormGradients",
     "RecogniseNorms",
     "RecogniseRotary",
     "ReshapeBeforeLinear",
@@ -114,7 +117,11 @@ RECOGNITION: Final[tuple[Pass, ...]] = (
     PatchesAsLinear(),
     RowLosses(),
     DeadCode(),
+    RecogniseNormGradients(),
+    DeadCode(),
     RecogniseNorms(),
+    DeadCode(),
+    KeepStatistics(),
     DeadCode(),
     RecogniseActivations(),
     StandardProducts(),

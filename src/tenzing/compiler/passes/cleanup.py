@@ -25,6 +25,7 @@ from tenzing.compiler.ops import (
     Multiply,
     Or,
     Reshape,
+    Select,
     Slice,
     Subtract,
     Transpose,
@@ -144,6 +145,8 @@ class Simplify(Pass):
             return _without_empty(builder, node.op, inputs)
         if isinstance(node.op, Gather):
             return _neighbours(builder, node.op, inputs)
+        if isinstance(node.op, Select):
+            return _decided(builder, inputs)
         same = _unchanged(builder, node, inputs)
         if same is not None:
             return (same,)
@@ -155,6 +158,14 @@ class Simplify(Pass):
         if _is_identity(joined, source, node.outputs[0]):
             return (source,)
         return builder.emit(joined, source)
+
+
+def _decided(builder: GraphBuilder, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
+    """The side that a constant condition takes everywhere."""
+    maker = builder.maker(inputs[0])
+    if maker is None or not isinstance(maker.op, Constant) or not maker.op.is_splat:
+        return None
+    return (inputs[1] if maker.op.number else inputs[2],)
 
 
 def _neighbours(

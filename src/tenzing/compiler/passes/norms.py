@@ -17,6 +17,7 @@ from tenzing.compiler.ops import (
     Maximum,
     Multiply,
     Negate,
+    NormBackward,
     Power,
     Reduce,
     Reshape,
@@ -65,6 +66,91 @@ class RecogniseNorms(Pass):
         return rewrite(graph, rule)
 
 
+@dataclass(frozen=True)
+class KeepStatistics(Pass):
+    """A norm hands the statistics of its rows to its backward form: they are taken once."""
+
+    requires = frozenset({"live"})
+
+    def apply(self, graph: Graph) -> Graph:
+        """See the class."""
+        return _Statistics(graph).run()
+
+
+class _Statistics:
+    """Norms by the rows they read, and what those that kept their statistics have."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.makers = graph, graph.producers()
+        backward = [n for n in graph.nodes if isinstance(n.op, NormBackward)]
+        self.wanted = {self._rows(node) for node in backward}
+        self.kept: dict[tuple[Value, bool], tuple[float, tuple[Value, ...]]] = {}
+
+    def run(self) -> Graph:
+        return rewrite(self.graph, self._rule) if self.wanted else self.graph
+
+    def _rows(self, node: Node) -> tuple[Value, bool]:
+        """x before it was widened, and whether its mean comes off."""
+        if isinstance(node.op, NormBackward):
+            return self._before_widening(node.op.parts(node.inputs).x), node.op.centred
+        return self._before_widening(node.inputs[0]), isinstance(node.op, LayerNorm)
+
+    def _before_widening(self, value: Value) -> Value:
+        maker = self.makers.get(value)
+        while maker is not None and isinstance(maker.op, Convert):
+            source = maker.inputs[0]
+            if not is_float(source.dtype) or source.dtype.itemsize > value.dtype.itemsize:
+                break
+            value, maker = source, self.makers.get(source)
+        return value
+
+    def _rule(
+        self, builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
+    ) -> tuple[Value, ...] | None:
+        if isinstance(node.op, NormBackward):
+            return self._read(builder, node, node.op, inputs)
+        if not _is_inference(node) or self._rows(node) not in self.wanted - self.kept.keys():
+            return None
+        assert isinstance(node.op, RmsNorm | LayerNorm)
+        out, *numbers = builder.emit(replace(node.op, statistics=True), *inputs)
+        self.kept[self._rows(node)] = node.op.epsilon, tuple(numbers)
+        return (out,)
+
+    def _read(
+        self, builder: GraphBuilder, node: Node, op: NormBackward, inputs: tuple[Value, ...]
+    ) -> tuple[Value, ...] | None:
+        """The backward form with what the norm kept, if that is what it would compute."""
+        parts = op.parts(inputs)
+        epsilon, numbers = self.kept.get(self._rows(node), (None, ()))
+        if epsilon is None or _root_epsilon(builder, parts.rstd, parts.x, op.centred) != epsilon:
+            return None
+        given = parts._replace(mean=numbers[0] if op.centred else None, rstd=numbers[-1])
+        return builder.emit(op, *(value for value in given if value is not None))
+
+
+def _root_epsilon(builder: GraphBuilder, value: Value, x: Value, centred: bool) -> float | None:
+    """``e`` when the value is ``rsqrt(mean(y * y) + e)``, y being ``x - mean(x)`` if centred."""
+    root = builder.maker(row_source(builder, value))
+    if root is None or not isinstance(root.op, Rsqrt):
+        return None
+    rows = _squared(builder, root.inputs[0])
+    if rows is not None and (_uncentred(builder, rows) is not None) == centred:
+        return _mean_square_epsilon(builder, root.inputs[0], rows)
+    return _moments_epsilon(builder, root.inputs[0], x) if centred else None
+
+
+def _moments_epsilon(builder: GraphBuilder, value: Value, x: Value) -> float | None:
+    """``e`` when the value is ``mean(x * x) - mean(x) ** 2 + e``."""
+    maker = builder.maker(row_source(builder, value))
+    if maker is None or not isinstance(maker.op, Add):
+        return None
+    for mean, constant in (maker.inputs, maker.inputs[::-1]):
+        epsilon = _number(builder, constant)
+        if epsilon is not None and _is_variance_by_moments(builder, mean, x):
+            return epsilon
+    return None
+
+
 def _normalised(
     builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]
 ) -> tuple[Value, ...] | None:
@@ -108,19 +194,22 @@ def _scaled_and_shifted(
 
 
 def _shift(builder: GraphBuilder, value: Value, x: Value, scale: Value) -> Value | None:
-    """The row ``b`` when the value is ``b - mean(x) * scale``."""
+    """The row ``b`` when the value is ``b - mean(x) * scale``, or a sum with the negated mean."""
     maker = builder.maker(value)
-    if maker is None or not isinstance(maker.op, Add):
+    if maker is None or not isinstance(maker.op, Add | Subtract):
         return None
-    for product, row in (maker.inputs, maker.inputs[::-1]):
+    negated = isinstance(maker.op, Add)
+    for product, row in (maker.inputs, maker.inputs[::-1]) if negated else (maker.inputs[::-1],):
         factors = builder.maker(product)
         if factors is None or not isinstance(factors.op, Multiply) or scale not in factors.inputs:
             continue
         mean = factors.inputs[0] if factors.inputs[1] == scale else factors.inputs[1]
-        negated = builder.maker(row_source(builder, mean))
-        if negated is None or not isinstance(negated.op, Negate):
+        maker = builder.maker(row_source(builder, mean)) if negated else None
+        if maker is not None and isinstance(maker.op, Negate):
+            mean = maker.inputs[0]
+        elif negated:
             continue
-        if _mean_of(builder, negated.inputs[0]) == x:
+        if _mean_of(builder, mean) == x:
             return last_dim_row(builder, row)
     return None
 
@@ -152,7 +241,11 @@ def _squared(builder: GraphBuilder, value: Value) -> Value | None:
     for mean in maker.inputs if maker is not None and isinstance(maker.op, Add) else ():
         square = _mean_of(builder, mean)
         product = builder.maker(square) if square is not None else None
-        if product is not None and isinstance(product.op, Multiply):
+        if (
+            product is not None
+            and product.inputs
+            and _is_square(builder, product.outputs[0], product.inputs[0])
+        ):
             return product.inputs[0]
     return None
 
@@ -208,7 +301,7 @@ def _is_variance_by_moments(builder: GraphBuilder, value: Value, x: Value | None
 
 def _is_square(builder: GraphBuilder, value: Value, x: Value) -> bool:
     maker = builder.maker(value)
-    if maker is None or maker.inputs[0] != x:
+    if maker is None or not maker.inputs or maker.inputs[0] != x:
         return False
     if isinstance(maker.op, Multiply):
         return maker.inputs[1] == x

@@ -9,14 +9,14 @@ from tenzing.compiler.ops import BroadcastInDim, Reshape
 def row_source(builder: GraphBuilder, value: Value) -> Value:
     """What a value of one number per row repeats along the last dim, or holds as [..., 1]."""
     maker = builder.maker(value)
-    while maker is not None and _keeps_rows(maker):
+    while maker is not None and keeps_rows(maker):
         value = maker.inputs[0]
         maker = builder.maker(value)
     return value
 
 
-def _keeps_rows(node: Node) -> bool:
-    """A broadcast along the last dim alone, or a reshape that adds or drops a last dim of one."""
+def keeps_rows(node: Node) -> bool:
+    """Whether it repeats along the last dim alone, or only adds or drops a last dim of one."""
     target = node.outputs[0].shape
     if isinstance(node.op, BroadcastInDim):
         source = node.inputs[0].shape
@@ -42,4 +42,4 @@ def last_dim_row(builder: GraphBuilder, value: Value) -> Value | None:
     return None
 
 
-__all__ = ["last_dim_row", "row_source"]
+__all__ = ["keeps_rows", "last_dim_row", "row_source"]

@@ -389,6 +389,7 @@ def _to_copy(t: Translator, x: Value, *_: object, **__: object) -> Result:
     "contiguous.default",
     "alias.default",
     "detach.default",
+    "detach_copy.default",
     "lift_fresh.default",
     "lift_fresh_copy.default",
     "prims.device_put.default",
