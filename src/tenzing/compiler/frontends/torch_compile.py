@@ -42,6 +42,7 @@ def make_backend(executor: Executor = run_reference, autocast: str = "none") -> 
     torch = require_torch()
     from torch._dynamo.backends.common import aot_autograd
     from torch._functorch.aot_autograd import make_boxed_func
+    from torch._functorch.partitioners import default_partition
 
     def compile_graph(module: Any, example_inputs: Sequence[Any]) -> Callable[..., Any]:
         boxed: Callable[..., Any] = make_boxed_func(_Compiled(torch, module, executor, autocast))
@@ -51,6 +52,9 @@ def make_backend(executor: Executor = run_reference, autocast: str = "none") -> 
         fw_compiler=compile_graph,
         bw_compiler=compile_graph,
         inference_compiler=compile_graph,
+        partition_fn=lambda joint, *rest, **options: default_partition(
+            _without_aliases(torch, joint), *rest, **options
+        ),
         decompositions=training_decompositions(torch),
     )
 
@@ -68,6 +72,21 @@ def make_backend(executor: Executor = run_reference, autocast: str = "none") -> 
         return compile_static(module, example_inputs)
 
     return backend
+
+
+def _without_aliases(torch: Any, joint: Any) -> Any:
+    """Forward and backward as one graph, where no value is kept a second time under another name.
+
+    A backward graph that is given two tensors cannot know that they are one.
+    """
+    names = (torch.ops.aten.alias.default, torch.ops.aten.detach.default)
+    for node in joint.graph.nodes:
+        if node.target in names:
+            # what is returned stays as it is: it tells whose memory a result shares
+            node.replace_all_uses_with(node.args[0], lambda user: user.op != "output")
+    joint.graph.eliminate_dead_code()
+    joint.recompile()
+    return joint
 
 
 def _is_open(torch: Any, leaf: Any) -> bool:
