@@ -56,3 +56,19 @@ def rows(text: str) -> set[tuple[str, str, str]]:
 def test_the_page_is_current() -> None:
     made = page([answer(name, claim) for name, claim in claims().items()])
     assert rows(PAGE.read_text()) == rows(made)
+
+
+def test_what_holds_a_ratio_is_said_with_its_numbers() -> None:
+    """The published BERT rows of the note are below the peaks, and the page names the parts."""
+    text = PAGE.read_text()
+    assert "What holds a ratio back" in text
+    assert "ENC-0269" in text
+    assert "products hold" in text
+
+
+@pytest.mark.parametrize("claim", claims().values(), ids=sorted(claims()))
+def test_a_claim_says_where_it_was_read(claim: dict[str, object]) -> None:
+    assert claim["kind"] in ("published", "reported", "derived")
+    assert "from memory" not in str(claim["source"])
+    if claim["kind"] != "derived":
+        assert "read 26 November 2026" in str(claim["source"])

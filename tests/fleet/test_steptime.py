@@ -9,9 +9,13 @@ import pytest
 from tenzing import facts
 from tenzing.errors import CapacityError
 from tenzing.fleet import Layout, decode_step, encoder_batch, prefill, training_step
+from tenzing.fleet.estimators import training
+from tenzing.fleet.rows import CONFIGURATION, Row
 from tenzing.fleet.simulated import Copies, _exchanged_ps
 from tenzing.fleet.simulated import training_step as simulated_training
+from tenzing.fleet.steptime import _cut
 
+TRAINING_CELLS = CONFIGURATION["training"]
 ONE_CHIP = Layout("trn2", tp=4)
 
 
@@ -142,3 +146,25 @@ def test_the_simulated_answer_stands_beside_the_calibrated_one() -> None:
     step = decode_step("llama-3.2-1b", Layout("trn2", tp=1), context=512, simulate=True)
     assert step.simulated_s is not None
     assert 0.2 < step.simulated_s / step.calibrated.value < 5
+
+
+def test_ranks_of_training_are_logical_cores() -> None:
+    """16 chips of Trainium 2 have 64 of them: 8 copies of 8 ranks, as their memory is counted."""
+    cells = {"model": "llama-2-7b", "accelerator": "trn2", "accelerators": "16", "tp": "8",
+             "global_batch": "256", "seq_len": "2048"}  # fmt: skip
+    cut = _cut(training.job_of(Row("training", {k: cells.get(k, "") for k in TRAINING_CELLS})))
+    assert cut.replicas == 8
+    assert cut.micros == 32
+
+
+def test_an_ultraserver_exchanges_over_its_links() -> None:
+    """Four hosts of it, and four instances joined by the network alone."""
+    one, apart = (
+        training_step("llama-2-7b", Layout("trn2", tp=8), global_batch=512, tokens=2048, devices=64,
+                      instance=name).calibrated.value
+        for name in ("trn2-ultraserver", "trn2.48xlarge")
+    )  # fmt: skip
+    assert one < apart
+    chip, cut = facts.chip("trn2"), Copies(8, 1, 32, 16, 1, 2048, 64)
+    assert _exchanged_ps("llama-2-7b", chip, replace(cut, linked=4)) < _exchanged_ps(
+        "llama-2-7b", chip, cut)  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tenzing import facts
@@ -30,7 +30,7 @@ class Copies:
     """How a training step is cut: ``tp`` cores a stage, ``pp`` stages, ``replicas`` of all of it.
 
     ``micros`` microbatches of ``microbatch`` sequences of ``tokens`` pass every stage; ``devices``
-    are chips.
+    are chips, and ``linked`` instances of them are one UltraServer.
     """
 
     tp: int
@@ -42,6 +42,7 @@ class Copies:
     devices: int
     recompute: bool = True
     zero1: bool = True
+    linked: int = 1
 
 
 def decoder_step(
@@ -114,11 +115,11 @@ def _exchanged_ps(model: str, chip: Chip, cut: Copies) -> int:
     hosts = max(cut.devices // math.ceil(facts.software("training.neuron_domain")), 1)
     spread = math.gcd(hosts, cut.replicas)
     ranks = cut.tp * chip.integer("chip.logical_core_cores")
-    together = max(chip.integer("core.per_chip") // ranks, 1)
-    return sum(
-        collective_ps(chip, Collective(kind, nbytes, cut.replicas, spread, on_chip=together))
-        for kind in ("reduce_scatter", "all_gather")
-    )
+    whole = Collective("all_reduce", nbytes, cut.replicas, spread,
+                       on_chip=max(chip.integer("core.per_chip") // ranks, 1),
+                       linked=math.gcd(cut.linked, spread))  # fmt: skip
+    kinds = ("reduce_scatter", "all_gather")
+    return sum(collective_ps(chip, replace(whole, kind=kind)) for kind in kinds)
 
 
 def _handed_on_ps(model: str, chip: Chip, cut: Copies) -> int:

@@ -16,7 +16,13 @@ from tenzing.errors import CapacityError, TenzingError, UsageError
 from tenzing.fleet import simulated
 from tenzing.fleet.estimate import Estimate, Prediction, calibration
 from tenzing.fleet.estimators import llm, training, vision
-from tenzing.fleet.estimators.device import BF16_BYTES, BYTES, device_of
+from tenzing.fleet.estimators.device import (
+    BF16_BYTES,
+    BYTES,
+    device_of,
+    linked_chips,
+    ranks_of,
+)
 from tenzing.fleet.estimators.serving import Serving, serving_of
 from tenzing.fleet.rows import CONFIGURATION, Row
 from tenzing.fleet.workload import Shape, shape_of
@@ -150,21 +156,22 @@ def encoder_batch(
 def training_step(
     model: str, layout: Layout, *, global_batch: int, tokens: int, devices: int,
     microbatch: int = 1, ep: int = 1, zero1: bool = True, recompute: bool = True,
-    simulate: bool = False,
+    simulate: bool = False, instance: str = "", progress: Progress = lambda _: None,
 ) -> StepTime:  # fmt: skip
     """One optimizer step of ``global_batch`` sequences on ``devices`` chips.
 
     Tensor, pipeline and data parallel as ``layout`` says, ``ep`` copies share out the experts of a
     mixture; ``recompute`` keeps the inputs of layers
     only and runs their forward pass again; ``zero1`` spreads the optimizer's state
-    over the copies. Raises CapacityError when a rank's share does not fit.
+    over the copies. ``instance`` may name an UltraServer, whose hosts are joined by links and not
+    by the network. Raises CapacityError when a rank's share does not fit.
     """
     family = facts.accelerator(layout.accelerator).family
     cells = layout.cells() | {
         "model": model, "accelerators": str(devices), "global_batch": str(global_batch),
         "microbatch": str(microbatch), "seq_len": str(tokens), "dtype": layout.weights,
         "framework": layout.framework or TRAINING_STACK[family],
-        "zero_fsdp": "ZeRO-1" if zero1 else "", "ep": str(ep),
+        "zero_fsdp": "ZeRO-1" if zero1 else "", "ep": str(ep), "instance": instance,
     }  # fmt: skip
     job = training.job_of(_row("training", cells))
     fit = training_fit(
@@ -181,11 +188,19 @@ def training_step(
         return found
     if ep > 1:
         return replace(found, why="no builder shares experts out over ranks")
-    copies = max(job.ranks / (layout.tp * layout.pp), 1.0)
-    cut = simulated.Copies(layout.tp, layout.pp, int(copies),
-                           max(round(global_batch / (copies * microbatch)), 1), microbatch,
-                           tokens, devices, recompute, zero1)  # fmt: skip
-    return _beside(found, simulated.training_step(model, layout.accelerator, cut))
+    cut = replace(_cut(job), recompute=recompute, zero1=zero1)
+    ours = simulated.training_step(model, layout.accelerator, cut, progress)
+    return _beside(found, ours)
+
+
+def _cut(job: training.Job) -> simulated.Copies:
+    """A job as the programs of its ranks."""
+    copies = max(job.ranks / (job.tp * job.pp), 1.0)
+    linked = linked_chips(job.row, device_of(job.row)) / facts.software("training.neuron_domain")
+    return simulated.Copies(
+        int(job.tp), int(job.pp), int(copies), max(round(job.batch / (copies * job.micro)), 1),
+        int(job.micro), int(job.length), int(job.devices), linked=max(int(linked), 1),
+    )  # fmt: skip
 
 
 def training_fit(
@@ -227,11 +242,7 @@ def serving_fit(shape: Shape, layout: Layout, batch: int, context: int) -> Fit:
 
 def ranks_per_chip(accelerator: str) -> int:
     """Ranks of one device: logical cores of AWS silicon; 1 for others."""
-    device = facts.accelerator(accelerator)
-    ranks = device.cores
-    if device.family == "neuron" and facts.chip(device.name).known("chip.logical_core_cores"):
-        ranks = device.cores // facts.chip(device.name).integer("chip.logical_core_cores")
-    return ranks
+    return ranks_of(facts.accelerator(accelerator))
 
 
 def _rank_bytes(layout: Layout) -> float:
@@ -308,13 +319,8 @@ def _encoded_s(row: Row, chip: str, progress: Progress) -> dict[str, float | Non
 
 
 def _trained_s(row: Row, chip: str, progress: Progress) -> dict[str, float | None]:
-    job = training.job_of(row)
-    copies = max(job.ranks / (job.tp * job.pp), 1.0)
-    cut = simulated.Copies(
-        int(job.tp), int(job.pp), int(copies), max(round(job.batch / (copies * job.micro)), 1),
-        int(job.micro), int(job.length), int(job.devices),
-    )  # fmt: skip
-    return {"training": simulated.training_step(row.text("model"), chip, cut)[0]}
+    cut = _cut(training.job_of(row))
+    return {"training": simulated.training_step(row.text("model"), chip, cut, progress)[0]}
 
 
 __all__ = [

@@ -7,7 +7,18 @@ import pytest
 
 from tenzing import facts, fleet
 from tenzing.errors import FactsError, UsageError
-from tenzing.fleet.comparison import FULL, OK, SLOW, Choice, Comparison, compare, offers, simulated
+from tenzing.fleet.comparison import (
+    FULL,
+    OK,
+    SLOW,
+    Choice,
+    Comparison,
+    compare,
+    offers,
+    serving,
+    simulated,
+)
+from tenzing.fleet.comparison.task import Serving, task_named
 
 AWS = ("inf2.48xlarge", "trn1.32xlarge", "trn2.48xlarge")
 
@@ -209,6 +220,7 @@ def test_what_cannot_be_compared_is_refused(
         compare(*arguments, **options)  # type: ignore[arg-type]
 
 
+<<<<<<< HEAD
 def test_a_name_that_ends_in_a_number_is_no_count() -> None:
     (one,) = offers(["u-p6e-gb200x72"])[0]
     (four,) = offers(["u-p6e-gb200x72 x4"])[0]
@@ -236,3 +248,17 @@ def test_a_price_of_ones_own_of_every_kind_is_planned_with(
     (best,) = compare("llama-3.1-8b", ["trn2.48xlarge"], term=term).best
     assert (best.term, best.usd_per_hour, best.price_date) == (key, 36, "2026-11-01")
     assert round(best.usd_per_million or 0, 2) == round(0.01 / best.rate * 1e6, 2)
+=======
+def test_what_a_layout_holds_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is looked for; the figures of the same question use what was found."""
+    (offer,), _ = offers(["trn2.48xlarge"])
+    task, _ = task_named("chat")
+    assert isinstance(task, Serving)
+    asked = list(serving.questions("llama-3.1-8b", task, offer, (("bf16", "bf16"),)))
+    counted: list[int] = []
+    real = serving.serving_fit
+    monkeypatch.setattr(serving, "serving_fit", lambda *a: counted.append(1) or real(*a))
+    found = [serving.evaluate(q) for q in asked[:5]]
+    assert all(choice.memory_share > 0 for choice in found)
+    assert not counted
+>>>>>>> 11ff85e (feat: training ranks are logical cores, UltraServers use their links; claims of generations sourced)

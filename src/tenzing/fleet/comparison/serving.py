@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 from tenzing import facts
@@ -16,7 +17,7 @@ from tenzing.fleet.estimate import Prediction
 from tenzing.fleet.estimators.device import BYTES
 from tenzing.fleet.prediction import predict_row
 from tenzing.fleet.rows import CONFIGURATION, Row
-from tenzing.fleet.steptime import Layout, decode_step, prefill, serving_fit
+from tenzing.fleet.steptime import Fit, Layout, decode_step, prefill, serving_fit
 from tenzing.fleet.workload import MULTIPLY_ADD, Shape, shape_of
 
 KIND: Final = "inference_llm"
@@ -56,6 +57,11 @@ class Question:
         """Groups of ``tp`` ranks on all instances; each has ``batch`` requests in flight."""
         return self.offer.ranks * self.offer.count // self.tp
 
+    @cached_property
+    def fit(self) -> Fit:
+        """What a rank must hold and has: computed once, and carried to other processes."""
+        return serving_fit(shape_of(self.model), self.layout, self.batch, self.task.window)
+
     @property
     def replicas(self) -> int:
         """Copies of the model on all instances."""
@@ -74,11 +80,9 @@ def questions(model: str, task: Serving, offer: Offer, formats: tuple[tuple[str,
             continue
         asked = [Question(model, task, offer, tp, pp, 1, weights, kv)
                  for tp, pp in _layouts(offer, shape)]  # fmt: skip
-        whole = [(q, batch) for q in asked if q.pp == 1 for batch in _fitting(shape, q)]
-        staged = [(q, batch) for q in asked if q.pp > 1 for batch in _fitting(shape, q)]
-        largest = max(asked, key=lambda q: (q.tp * q.pp, q.tp))
-        for question, batch in whole or staged or [(largest, 1)]:
-            yield replace(question, batch=batch)
+        whole = [found for q in asked if q.pp == 1 for found in _fitting(q)]
+        staged = [found for q in asked if q.pp > 1 for found in _fitting(q)] if not whole else []
+        yield from whole or staged or [max(asked, key=lambda q: (q.tp * q.pp, q.tp))]
 
 
 def _layouts(offer: Offer, shape: Shape) -> list[tuple[int, int]]:
@@ -103,13 +107,10 @@ def _has_format(offer: Offer, weights: str) -> bool:
     return weights != "fp8" or bool(device.fp8_tflops) or device.family == "neuron"
 
 
-def _fitting(shape: Shape, q: Question) -> list[int]:
-    """Batches whose cache fits beside the weights."""
-
-    def fits(batch: int) -> bool:
-        return not serving_fit(shape, q.layout, batch, q.task.window).missing
-
-    return list(itertools.takewhile(fits, BATCHES))
+def _fitting(q: Question) -> list[Question]:
+    """The layout with every batch whose cache fits beside the weights."""
+    tried = (replace(q, batch=batch) for batch in BATCHES)
+    return list(itertools.takewhile(lambda trial: not trial.fit.missing, tried))
 
 
 def evaluate(question: Question) -> Choice:
@@ -122,7 +123,7 @@ def evaluate(question: Question) -> Choice:
 
 def _evaluated(q: Question) -> Choice:
     shape = shape_of(q.model)
-    fit = serving_fit(shape, q.layout, q.batch, q.task.window)
+    fit = q.fit
     if fit.missing:
         why = (f"a rank needs {fit.needed / 2**30:.1f} GiB of {fit.available / 2**30:.1f}: weights "
                f"{fit.weights / 2**30:.1f}, cache {fit.cache / 2**30:.1f}")  # fmt: skip
@@ -154,8 +155,7 @@ def with_figures(
     ``work`` says how prompts and answers share the bill. Money, energy and shares follow from these
     and the offer; limits are judged.
     """
-    shape = shape_of(q.model)
-    fit = serving_fit(shape, q.layout, q.batch, q.task.window)
+    shape, fit = shape_of(q.model), q.fit
     rates = bounds("rate", tokens_s)
     requests = rates["rate"] / q.task.output_tokens
     mfu, mbu = _shares(q, shape, requests, between)

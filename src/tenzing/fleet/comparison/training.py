@@ -36,9 +36,8 @@ class Question:
 
     @property
     def ranks(self) -> int:
-        """Physical cores of AWS silicon, devices of others, over all instances."""
-        cores = self.offer.device.cores if self.offer.device.family == "neuron" else 1
-        return self.offer.chips * cores * self.offer.count
+        """Logical cores of AWS silicon, devices of others, over all instances."""
+        return self.offer.ranks * self.offer.count
 
     @property
     def copies(self) -> int:
@@ -82,7 +81,7 @@ def evaluate(question: Question) -> Choice:
         step = training_step(
             q.model, Layout(o.accelerator, q.tp, q.copies, q.pp), global_batch=q.sequences,
             tokens=q.task.sequence_tokens, devices=o.chips * o.count, microbatch=q.micro,
-            recompute=q.recompute,
+            recompute=q.recompute, instance=o.instance,
         )  # fmt: skip
     except CapacityError as error:
         return replace(blank, status=FULL, why=str(error).splitlines()[0])

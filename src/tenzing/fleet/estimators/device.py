@@ -67,6 +67,25 @@ def device_of(row: Row) -> Accelerator:
     return facts.accelerator(row.text("accelerator"))
 
 
+def ranks_of(device: Accelerator) -> int:
+    """Ranks of one device: logical cores of AWS silicon; 1 for others."""
+    if device.family != "neuron":
+        return 1
+    chip = facts.chip(device.name)
+    known = chip.known("chip.logical_core_cores")
+    return device.cores // (chip.integer("chip.logical_core_cores") if known else 1)
+
+
+def linked_chips(row: Row, device: Accelerator) -> float:
+    """Devices that reach each other over links: of a whole UltraServer where a row names one."""
+    if device.family != "neuron":
+        return device.link_domain
+    named = facts.instances().get(row.text("instance").lower())
+    if named is not None and named.known("hosts"):
+        return named.chips
+    return facts.software("training.neuron_domain")
+
+
 def core_slice(row: Row, accelerator: Accelerator, ranks: float) -> Slice:
     """``ranks`` logical cores of AWS silicon (LNC counted), or that many whole devices."""
     count = max(int(ranks), 1)
@@ -94,4 +113,4 @@ def framework_class(text: str) -> str:
 
 
 __all__ = ["BF16_BYTES", "BYTES", "Slice", "core_slice", "device_of", "dtype_class",
-           "framework_class"]  # fmt: skip
+           "framework_class", "linked_chips", "ranks_of"]  # fmt: skip

@@ -14,6 +14,8 @@ from tenzing.fleet.estimators.device import (
     device_of,
     dtype_class,
     framework_class,
+    linked_chips,
+    ranks_of,
 )
 from tenzing.fleet.rows import Row
 from tenzing.fleet.workload import GIGA, MULTIPLY_ADD, Shape, shape_of
@@ -62,7 +64,7 @@ def job_of(row: Row) -> Job:
     pp = row.number("pp") or _layout(topology, r"(\d+)\(pp\)|pp\s*=\s*(\d+)")
     cp = row.number("cp") or _layout(topology, r"cp\s*=\s*(\d+)")
     ep = row.number("ep") or _layout(topology, r"ep\s*=\s*(\d+)")
-    ranks = devices * (device.cores if device.family == "neuron" else 1)
+    ranks = devices * ranks_of(device)
     length = row.number("seq_len") or _length(row, shape)
     micro = row.number("microbatch") or 1.0
     filled = software("training.pipeline_fill") * pp if pp > 1 else 1.0
@@ -125,10 +127,8 @@ def step_of(job: Job) -> Estimate:
         "step": software("training.step_s"),
     }  # fmt: skip
     if replicas > 1:
-        domain = (
-            software("training.neuron_domain") if device.family == "neuron" else device.link_domain
-        )
-        spread = software("training.network_share") if job.devices > domain else 1.0
+        networked = job.devices > linked_chips(job.row, device)
+        spread = software("training.network_share") if networked else 1.0
         reduced = one.link_s(2 * owned * software("training.gradient_bytes")) / spread
         # most of it hides behind the backward pass, two thirds of the products
         parts["gradients"] = min(reduced, software("training.overlapped") * compute)
