@@ -220,7 +220,6 @@ def test_what_cannot_be_compared_is_refused(
         compare(*arguments, **options)  # type: ignore[arg-type]
 
 
-<<<<<<< HEAD
 def test_a_name_that_ends_in_a_number_is_no_count() -> None:
     (one,) = offers(["u-p6e-gb200x72"])[0]
     (four,) = offers(["u-p6e-gb200x72 x4"])[0]
@@ -248,7 +247,8 @@ def test_a_price_of_ones_own_of_every_kind_is_planned_with(
     (best,) = compare("llama-3.1-8b", ["trn2.48xlarge"], term=term).best
     assert (best.term, best.usd_per_hour, best.price_date) == (key, 36, "2026-11-01")
     assert round(best.usd_per_million or 0, 2) == round(0.01 / best.rate * 1e6, 2)
-=======
+
+
 def test_what_a_layout_holds_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it is looked for; the figures of the same question use what was found."""
     (offer,), _ = offers(["trn2.48xlarge"])
@@ -261,4 +261,3 @@ def test_what_a_layout_holds_is_computed_once(monkeypatch: pytest.MonkeyPatch) -
     found = [serving.evaluate(q) for q in asked[:5]]
     assert all(choice.memory_share > 0 for choice in found)
     assert not counted
->>>>>>> 11ff85e (feat: training ranks are logical cores, UltraServers use their links; claims of generations sourced)
