@@ -14,7 +14,6 @@ from tenzing.nki import jit
 
 ROWS = 128  # contraction and stationary tile
 WIDE = 512  # moving tile
-PSUM_HALF = 2048  # float32 of a partition: two such rows fill PSUM
 
 
 def _load(source: Any, r: int, rows: int, c: int, columns: int) -> Any:
@@ -66,26 +65,23 @@ def matmul_hoisted_loads(a_t: Any, b: Any) -> Any:
 
 @jit
 def matmul_blocked_mn(a_t: Any, b: Any, blocks_m: int = 2, blocks_n: int = 2) -> Any:
-    """Blocks of 2 x 2 output tiles share their loads."""
+    """Blocks of 2 x 2 output tiles; the columns of b, too large to keep, are loaded for each tile.
+
+    The source shares them within a block; the published traffic is that of loading them again.
+    """
     depth, m_size = a_t.shape
     n_size = b.shape[1]
     out = nl.ndarray((m_size, n_size), dtype=a_t.dtype, buffer=nl.shared_hbm)
     for m in range(0, m_size, ROWS * blocks_m):
-        lefts = [
-            [_load(a_t, k, ROWS, m + i * ROWS, ROWS) for k in range(0, depth, ROWS)]
-            for i in range(blocks_m)
-        ]
         for n in range(0, n_size, WIDE * blocks_n):
-            rights = [
-                [_load(b, k, ROWS, n + j * WIDE, WIDE) for k in range(0, depth, ROWS)]
-                for j in range(blocks_n)
-            ]
-            for i in range(blocks_m):
-                for j in range(blocks_n):
+            for r in range(m, m + ROWS * blocks_m, ROWS):
+                lefts = [_load(a_t, k, ROWS, r, ROWS) for k in range(0, depth, ROWS)]
+                for c in range(n, n + WIDE * blocks_n, WIDE):
                     psum = nl.ndarray((ROWS, WIDE), dtype=nl.float32, buffer=nl.psum)
-                    for k, (left, right) in enumerate(zip(lefts[i], rights[j], strict=True)):
+                    for k, left in enumerate(lefts):
+                        right = _load(b, k * ROWS, ROWS, c, WIDE)
                         nisa.nc_matmul(dst=psum, stationary=left, moving=right, accumulate=k > 0)
-                    _drain(out, psum, m + i * ROWS, n + j * WIDE)
+                    _drain(out, psum, r, c)
     return out
 
 
@@ -148,12 +144,17 @@ def vector_add(a: Any, b: Any, rows: int, columns: int) -> Any:
     return out
 
 
-def _broadcast_row(row: Any, ones: Any) -> Any:
-    """A [1, n] tile on all partitions by a product with ones: in PSUM, or SBUF when long."""
+def _broadcast_row(row: Any, ones: Any, target: Any = None) -> Any:
+    """A [1, n] tile on all partitions by products with ones: in PSUM when a bank holds it.
+
+    A longer one, or one with a ``target``, is copied out by Scalar, as published profiles show.
+    """
     columns = row.shape[1]
-    long = columns > PSUM_HALF
-    space = nl.sbuf if long else nl.psum
-    spread = nl.ndarray((ROWS, columns), dtype=nl.float32, buffer=space)
+    long = columns > WIDE or target is not None
+    spread = target
+    if spread is None:
+        space = nl.sbuf if long else nl.psum
+        spread = nl.ndarray((ROWS, columns), dtype=nl.float32, buffer=space)
     for c in range(0, columns, WIDE):
         width = min(WIDE, columns - c)
         part = spread[0:ROWS, c : c + width]
@@ -285,3 +286,53 @@ def mamba_channels_outer(
                     nisa.tensor_tensor(dst=piece, data1=piece, data2=product, op=nl.add)
             nisa.dma_copy(dst=out[n, ch : ch + ROWS, 0:seq], src=total)
     return out
+
+
+@jit
+def mamba_long(delta: Any, u: Any, a: Any, b: Any, c: Any, spill: bool = False) -> Any:
+    """The channel loop outermost, with one buffer for each tile of a whole long sequence.
+
+    delta is loaded again for every state, delta * u computed once, as published traffic and
+    profiles show; with ``spill`` delta * u waits in HBM.
+    """
+    batch, channels, seq = delta.shape
+    out = nl.ndarray((batch, channels, seq), dtype=delta.dtype, buffer=nl.shared_hbm)
+    away = nl.ndarray((ROWS, seq), dtype=delta.dtype, buffer=nl.hbm) if spill else None
+    ones = _ones()
+    for n in range(batch):
+        for ch in range(0, channels, ROWS):
+            total, drive, state, spread = (_zero(seq) for _ in range(4))
+            driven = drive if spill else _zero(seq)
+            source = delta[n, ch : ch + ROWS, 0:seq]
+            nisa.dma_copy(dst=state, src=source)
+            nisa.dma_copy(dst=drive, src=u[n, ch : ch + ROWS, 0:seq])
+            nisa.tensor_tensor(dst=drive, data1=state, data2=drive, op=nl.multiply)
+            if away is not None:
+                nisa.dma_copy(dst=away, src=drive)
+            for s in range(a.shape[1]):
+                if s:
+                    nisa.dma_copy(dst=state, src=source)
+                if away is not None:
+                    nisa.dma_copy(dst=drive, src=away)
+                rows = (b[n, s : s + 1, :], c[n, s : s + 1, :])
+                tiles = (state, drive, driven, spread, total)
+                _long_state(_load(a, ch, ROWS, s, 1), rows, ones, tiles)
+            nisa.dma_copy(dst=out[n, ch : ch + ROWS, 0:seq], src=total)
+    return out
+
+
+def _long_state(a_col: Any, rows: tuple[Any, Any], ones: Any, tiles: tuple[Any, ...]) -> None:
+    """One state: delta becomes its decay, its state and its product in place."""
+    state, drive, driven, spread, total = tiles
+    row = nl.ndarray(rows[0].shape, dtype=nl.float32, buffer=nl.sbuf)
+    nisa.activation(dst=state, op=nl.exp, data=state, scale=a_col)
+    nisa.dma_copy(dst=row, src=rows[0])
+    nisa.tensor_tensor(dst=driven, data1=drive, data2=_broadcast_row(row, ones, spread),
+                       op=nl.multiply)  # fmt: skip
+    nisa.tensor_tensor_scan(
+        dst=state, data0=state, data1=driven, initial=0.0, op0=nl.multiply, op1=nl.add
+    )
+    nisa.dma_copy(dst=row, src=rows[1])
+    nisa.tensor_tensor(dst=state, data1=state, data2=_broadcast_row(row, ones, spread),
+                       op=nl.multiply)  # fmt: skip
+    nisa.tensor_tensor(dst=total, data1=total, data2=state, op=nl.add)

@@ -92,45 +92,24 @@ def products(x: Any, repeat: int, stationary: int = ROWS, moving: int = BANK) ->
 
 
 @jit
-def transpose_blocks(x: Any) -> Any:
-    """x [N, N] block by block: load, transpose on Tensor, copy, store."""
+def transpose_blocks(x: Any, static: bool = False, scalar: bool = False) -> Any:
+    """x [N, N] block by block: load, transpose on Tensor, copy, store.
+
+    ``static``: descriptors prepared in advance; ``scalar``: Scalar copies instead of Vector.
+    """
     size = x.shape[0]
+    mode = nisa.dge_mode.none if static else nisa.dge_mode.unknown
     out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
     for r in range(0, size, ROWS):
         for c in range(0, size, ROWS):
-            tile, turned = _tile(ROWS, x.dtype), _tile(ROWS, x.dtype)
-            nisa.dma_copy(dst=tile, src=x[r : r + ROWS, c : c + ROWS])
-            psum = _psum(ROWS)
+            tile, turned, psum = _tile(ROWS, x.dtype), _tile(ROWS, x.dtype), _psum(ROWS)
+            nisa.dma_copy(dst=tile, src=x[r : r + ROWS, c : c + ROWS], dge_mode=mode)
             nisa.nc_transpose(dst=psum, data=tile)
-            nisa.tensor_copy(dst=turned, src=psum)
-            nisa.dma_copy(dst=out[c : c + ROWS, r : r + ROWS], src=turned)
-    return out
-
-
-@jit
-def transpose_panels(x: Any, loads: int = 4, stores: int = 2) -> Any:
-    """x [N, N] in a few large static transfers; Scalar drains PSUM, four blocks at a time."""
-    size = x.shape[0]
-    blocks = size // ROWS
-    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
-    static = nisa.dge_mode.none
-    source = x.reshape((blocks, ROWS, size)).permute((1, 0, 2))
-    target = out.reshape((blocks, ROWS, size)).permute((1, 0, 2))
-    whole = nl.ndarray((ROWS, blocks, size), dtype=x.dtype, buffer=nl.sbuf)
-    turned = nl.ndarray((ROWS, blocks, size), dtype=x.dtype, buffer=nl.sbuf)
-    for r in range(0, blocks, blocks // loads):
-        some = slice(r, r + blocks // loads)
-        nisa.dma_copy(dst=whole[:, some, :], src=source[:, some, :], dge_mode=static)
-    for c in range(blocks):
-        for r in range(0, size, BANK):
-            psum = _psum()
-            for k in range(BANK // ROWS):
-                block = whole[:, r // ROWS + k, c * ROWS : (c + 1) * ROWS]
-                nisa.nc_transpose(dst=psum[:, k * ROWS : (k + 1) * ROWS], data=block)
-            nisa.activation(dst=turned[:, c, r : r + BANK], op=nl.copy, data=psum)
-        if (c + 1) % (blocks // stores) == 0:
-            some = slice(c + 1 - blocks // stores, c + 1)
-            nisa.dma_copy(dst=target[:, some, :], src=turned[:, some, :], dge_mode=static)
+            if scalar:
+                nisa.activation(dst=turned, op=nl.copy, data=psum)
+            else:
+                nisa.tensor_copy(dst=turned, src=psum)
+            nisa.dma_copy(dst=out[c : c + ROWS, r : r + ROWS], src=turned, dge_mode=mode)
     return out
 
 

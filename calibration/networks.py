@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import tenzing.nki.isa as nisa
@@ -21,11 +22,12 @@ def _psum(shape: tuple[int, ...]) -> Any:
 
 
 @jit
-def conv2d(x: Any, w: Any, bias: Any, pool: bool = False, band: int = 8) -> Any:
-    """x [N, C, H, W], w [O, C, kh, kw], bias [O]; every tap a product, two output rows at a time.
+def conv2d(x: Any, w: Any, bias: Any, pool: bool = False, band: int = 8, rows: int = 2) -> Any:
+    """x [N, C, H, W], w [O, C, kh, kw], bias [O]; every tap a product of ``rows`` output rows.
 
-    The weights are transposed once on Tensor; bands of input rows are loaded while the band
-    before is multiplied. With ``pool`` the maximum of 2 x 2 outputs is stored.
+    The weights are transposed once on Tensor and written back in place, so that a tap is a strided
+    tile; bands of input rows are loaded while the band before is multiplied. With ``pool`` the
+    maximum of 2 x 2 outputs is stored.
     """
     batch, channels, height, width = x.shape
     outputs, _, taps_h, taps_w = w.shape
@@ -35,41 +37,42 @@ def conv2d(x: Any, w: Any, bias: Any, pool: bool = False, band: int = 8) -> Any:
     out = nl.ndarray(shape, dtype=x.dtype, buffer=nl.shared_hbm)
     weights = _turned_weights(w)
     offsets = _bias_columns(bias)
-    lines = max(1, min(out_h, WIDE // out_w))
+    lines = max(1, min(out_h, WIDE // out_w, rows))
     for n in range(batch):
         for top in range(0, out_h, band):
-            rows = min(band, out_h - top)
+            tall = min(band, out_h - top)
             inputs = [
-                _input_band(x[n], c, top, rows + taps_h - 1) for c in range(0, channels, ROWS)
+                _input_band(x[n], c, top, tall + taps_h - 1) for c in range(0, channels, ROWS)
             ]
             for o in range(0, outputs, ROWS):
-                result = nl.ndarray((ROWS, rows, out_w), dtype=x.dtype, buffer=nl.sbuf)
-                for r in range(0, rows, lines):
-                    part = _taps(inputs, weights, o, (r, min(lines, rows - r)), out_w)
+                result = nl.ndarray((ROWS, tall, out_w), dtype=x.dtype, buffer=nl.sbuf)
+                for r in range(0, tall, lines):
+                    part = _taps(inputs, weights[o // ROWS], (r, min(lines, tall - r)), out_w)
                     nisa.tensor_scalar(
                         dst=result[:, r : r + lines, :], data=part, op0=nl.add,
                         operand0=offsets[o // ROWS],
                     )  # fmt: skip
-                target = out[n, o : o + ROWS, top // factor : (top + rows) // factor, :]
+                target = out[n, o : o + ROWS, top // factor : (top + tall) // factor, :]
                 nisa.dma_copy(dst=target, src=_pooled(result) if pool else result)
     return out
 
 
-def _turned_weights(w: Any) -> dict[tuple[int, int, int, int], Any]:
-    """[C tile, O tile, tap]: the stationary tile [C, O]."""
+def _turned_weights(w: Any) -> list[Any]:
+    """By tile of outputs: [C, O, C tile, kh, kw], loaded as [O, C, ...] and turned in place."""
     outputs, channels, taps_h, taps_w = w.shape
-    found = {}
+    found = []
     for o in range(0, outputs, ROWS):
-        flat = nl.ndarray((ROWS, channels, taps_h, taps_w), dtype=w.dtype, buffer=nl.sbuf)
-        nisa.dma_copy(dst=flat, src=w[o : o + ROWS])
-        for c in range(0, channels, ROWS):
+        shape = (ROWS, ROWS, channels // ROWS, taps_h, taps_w)
+        tile = nl.ndarray(shape, dtype=w.dtype, buffer=nl.sbuf)
+        for c in range(channels // ROWS):
+            source = w[o : o + ROWS, c * ROWS : (c + 1) * ROWS, :, :]
+            nisa.dma_copy(dst=tile[:, :, c, :, :], src=source)
             for i in range(taps_h):
                 for j in range(taps_w):
                     psum = nl.ndarray((ROWS, ROWS), dtype=w.dtype, buffer=nl.psum)
-                    nisa.nc_transpose(dst=psum, data=flat[:, c : c + ROWS, i, j])
-                    tile = nl.ndarray((ROWS, ROWS), dtype=w.dtype, buffer=nl.sbuf)
-                    nisa.tensor_copy(dst=tile, src=psum)
-                    found[c, o, i, j] = tile
+                    nisa.nc_transpose(dst=psum, data=tile[:, :, c, i, j])
+                    nisa.tensor_copy(dst=tile[:, :, c, i, j], src=psum)
+        found.append(tile)
     return found
 
 
@@ -90,14 +93,16 @@ def _input_band(image: Any, channel: int, top: int, rows: int) -> Any:
     return tile
 
 
-def _taps(inputs: list[Any], weights: Any, o: int, rows: tuple[int, int], out_w: int) -> Any:
+def _taps(inputs: list[Any], weights: Any, rows: tuple[int, int], out_w: int) -> Any:
     """The sum over channels and taps of output rows ``rows`` (first, count)."""
     first, count = rows
     psum = _psum((ROWS, count, out_w))
-    chosen = [(key, tile) for key, tile in weights.items() if key[1] == o]
-    for number, ((c, _, i, j), tile) in enumerate(chosen):
-        moving = inputs[c // ROWS][:, first + i : first + i + count, j : j + out_w]
-        nisa.nc_matmul(dst=psum, stationary=tile, moving=moving, accumulate=number > 0)
+    _, _, tiles, taps_h, taps_w = weights.shape
+    places = itertools.product(range(tiles), range(taps_h), range(taps_w))
+    for number, (c, i, j) in enumerate(places):
+        moving = inputs[c][:, first + i : first + i + count, j : j + out_w]
+        nisa.nc_matmul(dst=psum, stationary=weights[:, :, c, i, j], moving=moving,
+                       accumulate=number > 0)  # fmt: skip
     return psum
 
 

@@ -14,14 +14,14 @@ import ml_dtypes
 import numpy as np
 from calibration.sensitivity import LARGEST, sensitivities
 
-from calibration import kernels, micro, networks, tuned
+from calibration import baselines, kernels, micro, networks, searched, tuned
 from tenzing.machine import Analysis, Options, analyse
 from tenzing.nki import Spec, session
 from tenzing.units import PS_PER_US
 
 HERE = Path(__file__).parent
 DATA = HERE / "reproductions.json"
-MODULES = (kernels, tuned, micro, networks)
+MODULES = (kernels, tuned, baselines, searched, micro, networks)
 SHARES = ("Tensor", "Vector", "Scalar", "DMA", "mfu", "mbu")
 
 

@@ -6,6 +6,7 @@ The record stays; only costs change, so this is a matter of milliseconds for a k
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 from tenzing.machine import Analysis, schedule
@@ -34,13 +35,18 @@ def sensitivities(result: Analysis) -> dict[str, float]:
     return found
 
 
-def _latency_ps(result: Analysis, path: str) -> int:
-    """The time with one fact larger by ``STEP``."""
+def retimed_ps(result: Analysis, values: Mapping[str, float]) -> tuple[int, int]:
+    """Program and launch of the same record with some facts of another value."""
     chip = result.chip
-    fact = chip.facts[path]
-    changed = replace(fact, value=fact.value * math.exp(STEP))
-    other = replace(chip, facts={**chip.facts, path: changed}, used=set())
+    changed = {path: replace(chip.facts[path], value=value) for path, value in values.items()}
+    other = replace(chip, facts={**chip.facts, **changed}, used=set())
     templates = [replace(t, cost=t.instruction.cost(other)) for t in result.program.templates]
     program = replace(result.program, chip=other, templates=templates)
     times = schedule(program, result.dependencies)
-    return times.total_ps + ns_to_ps(other.number("launch.overhead_ns"))
+    return times.total_ps, ns_to_ps(other.number("launch.overhead_ns"))
+
+
+def _latency_ps(result: Analysis, path: str) -> int:
+    """The time with one fact larger by ``STEP``."""
+    value = result.chip.facts[path].value * math.exp(STEP)
+    return sum(retimed_ps(result, {path: value}))

@@ -26,7 +26,7 @@ class Simulation {
       : count_(count), queues_(queues), sync_(queues - 1), template_(template_of),
         queue_(queue_of), before_start_(before_start), before_(before), c_(costs), t_(timing),
         out_(out), queue_free_(queues, 0), queue_last_(queues, kNone),
-        engine_free_(timing.dma_engines, 0), visible_(count, 0), waiting_(count, 0),
+        engine_free_(timing.dma_engines, 0), visible_(count, 0), chained_(count, 0), waiting_(count, 0),
         follower_(count, kNone) {
     std::fill(out.cause, out.cause + count, kNone);
     for (i64 *column : {out.start_ps, out.issue_end_ps, out.data_start_ps, out.done_ps})
@@ -95,7 +95,7 @@ class Simulation {
       i64 queue = queue_[index], when = 0, cause = kNone;
       for (i64 k = before_start_[index]; k < before_start_[index + 1]; ++k) {
         i64 other = before_[k];
-        i64 at = queue_[other] == queue ? out_.done_ps[other] : visible_[other];
+        i64 at = queue_[other] == queue ? chained_[other] : visible_[other];
         if (at > when) {
           when = at;
           cause = other;
@@ -169,6 +169,7 @@ class Simulation {
     if (c_.is_transfer[t]) return end + c_.fixed_ps[t];
     out_.done_ps[index] = start + latency;
     visible_[index] = start + latency + t_.hop_ps;
+    chained_[index] = start + latency - (c_.latency_ps[t] - c_.chained_ps[t]);
     return kNone;
   }
 
@@ -198,7 +199,7 @@ class Simulation {
       end = std::max(end, hbm_free_);
     }
     out_.data_start_ps[index] = first;
-    out_.done_ps[index] = end;
+    out_.done_ps[index] = chained_[index] = end;
     visible_[index] = end + t_.dma_hop_ps;
     out_.dma[0] += service * engines;
     if (end > active_until_) {
@@ -235,7 +236,7 @@ class Simulation {
   const tz_costs &c_;
   const tz_timing &t_;
   tz_times &out_;
-  std::vector<i64> queue_free_, queue_last_, engine_free_, visible_, waiting_, follower_;
+  std::vector<i64> queue_free_, queue_last_, engine_free_, visible_, chained_, waiting_, follower_;
   std::vector<i64> after_start_, after_, ready_;
   std::priority_queue<Event, std::vector<Event>, std::greater<Event>> events_;
   std::priority_queue<i64, std::vector<i64>, std::greater<i64>> pending_;

@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-enum { TZ_ABI = 1 };
+enum { TZ_ABI = 2 };
 
 // Columns of a recorded program. `rows` are template, storage, offset, storage, offset, ...
 typedef struct {
@@ -55,7 +55,7 @@ typedef struct {
 } tz_timing;
 
 typedef struct {
-  const int64_t *issue_ps, *latency_ps, *load_ps;  // by template
+  const int64_t *issue_ps, *latency_ps, *chained_ps, *load_ps;  // by template
   const int64_t *table;                            // activation table, -1 for none
   const int64_t *is_transfer, *engines, *service_ps, *fixed_ps, *moved_ps;
 } tz_costs;

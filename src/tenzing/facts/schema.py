@@ -85,6 +85,12 @@ def _engine(name: str) -> tuple[Key, ...]:
     )  # fmt: skip
 
 
+def _streaming(name: str) -> tuple[Key, ...]:
+    """The keys of an engine that streams one element per lane and cycle."""
+    meaning = "added to the streaming time before an instruction of the same engine may use it"
+    return (*_engine(name), _number(f"{name}.chained_overhead_cycles", "cycles", meaning))
+
+
 CHIP_KEYS: Final[Mapping[str, Key]] = _table(
     # whole chip
     _number("chip.peak_bf16_tflops", "TFLOPS", "dense bf16 peak AWS quotes for the chip"),
@@ -161,7 +167,7 @@ CHIP_KEYS: Final[Mapping[str, Key]] = _table(
     _number("tensor.warmup_ns", "ns", "busy time until full rate"),
     _number("tensor.warmup_idle_ns", "ns", "window whose utilisation below half re-arms it"),
     # Vector engine
-    *_engine("vector"),
+    *_streaming("vector"),
     _number("vector.reduce_latency_overhead_cycles", "cycles", "latency overhead of tensor_reduce"),
     _number("vector.two_sbuf_operand_factor", "ratio",
             "cycles per element when both operands are in SBUF"),
@@ -188,7 +194,7 @@ CHIP_KEYS: Final[Mapping[str, Key]] = _table(
     _number("vector.quantize_mx_elements_per_cycle", "ratio", "quantize_mx, per lane", False),
     _number("vector.rand2_elements_per_cycle", "ratio", "rand2, 32-bit values per lane", False),
     # Scalar engine
-    *_engine("scalar"),
+    *_streaming("scalar"),
     _number("scalar.table_load_ns", "ns", "load of an activation function table"),
     _number("scalar.accumulate_read_cycles", "cycles", "read of the accumulator after a reduction"),
     _number("scalar.perf_mode_factor", "ratio", "speed-up of 16-bit tensor_scalar and tensor_copy"),
@@ -198,7 +204,7 @@ CHIP_KEYS: Final[Mapping[str, Key]] = _table(
     _flag("scalar.tensor_scalar", "tensor_scalar: multiply, add, or multiply then add"),
     _flag("scalar.reciprocal_bias", "activation of reciprocal takes a bias"),
     # GpSimd engine
-    *_engine("gpsimd"),
+    *_streaming("gpsimd"),
     _count("gpsimd.cores", "processors of the engine"),
     _count("gpsimd.simd_bits", "vector width of a processor, in bits"),
     _bytes("gpsimd.tcm_bytes_per_core", "tightly coupled memory of a processor"),

@@ -67,12 +67,15 @@ class Cost:
     """Time of one instruction on its engine, in picoseconds.
 
     ``issue_ps``: the engine is busy and takes no other instruction. ``latency_ps``: dispatch to
-    result visible. ``load_ps``: TensorE stationary load, hidden under the previous multiply.
-    ``table``: activation table the Scalar engine must hold first.
+    result visible. ``chained_ps``: dispatch to the dispatch of an instruction of the same engine
+    that needs the result, None where that is the latency. ``load_ps``: TensorE stationary load,
+    hidden under the previous multiply. ``table``: activation table the Scalar engine must hold
+    first.
     """
 
     issue_ps: int
     latency_ps: int
+    chained_ps: int | None = None
     load_ps: int = 0
     table: str | None = None
     transfer: Transfer | None = None
@@ -290,17 +293,21 @@ REGISTRY: Final[dict[str, type[Instruction]]] = {}
 
 def elementwise_ps(
     chip: Chip, engine: str, cycles: float, *, extra_cycles: float = 0
-) -> tuple[int, int]:
-    """Issue interval and latency of ``cycles`` of streaming on Vector, Scalar or GpSimd.
+) -> tuple[int, int, int]:
+    """Issue interval, latency and chained latency of streaming on Vector, Scalar or GpSimd.
 
-    Interval: ``max(minimum, cycles) + overhead``; latency the same with the latency overhead.
+    Interval: ``max(minimum, cycles) + overhead``; the latencies add overheads of their own.
     """
     clock = chip.number(f"{engine}.clock_ghz")
     floor = chip.number(f"{engine}.min_interval_cycles")
     interval = max(floor, cycles) + extra_cycles + chip.number(f"{engine}.interval_overhead_cycles")
     latency = cycles + extra_cycles + chip.number(f"{engine}.latency_overhead_cycles")
-    latency = max(latency, interval)
-    return cycles_to_ps(interval, clock), cycles_to_ps(latency, clock)
+    chained = cycles + extra_cycles + chip.number(f"{engine}.chained_overhead_cycles")
+    return (
+        cycles_to_ps(interval, clock),
+        cycles_to_ps(max(interval, latency), clock),
+        cycles_to_ps(max(interval, chained), clock),
+    )
 
 
 def stride_factor(chip: Chip, layouts: Sequence[Layout]) -> float:

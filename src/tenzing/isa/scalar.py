@@ -92,8 +92,8 @@ def scalar_cost(chip: Chip, template: Any) -> Cost:
     cycles = dst.free * stride_factor(chip, (data, dst))
     reading = template.reduce_res is not None
     extra = chip.number("scalar.accumulate_read_cycles") if reading else 0
-    issue, latency = elementwise_ps(chip, "scalar", cycles, extra_cycles=extra)
-    return Cost(issue, latency, table=template.op.table)
+    times = elementwise_ps(chip, "scalar", cycles, extra_cycles=extra)
+    return Cost(*times, table=template.op.table)
 
 
 class Activation(

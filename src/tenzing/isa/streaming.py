@@ -41,8 +41,8 @@ INT32: Final = ("int32", "uint32")
 
 def streaming_ps(
     chip: Chip, engine: Engine, cycles: float, *, extra_cycles: float = 0
-) -> tuple[int, int]:
-    """Issue interval and latency of ``cycles`` of streaming on Vector, Scalar or GpSimd."""
+) -> tuple[int, int, int]:
+    """Issue interval, latency and chained latency of ``cycles`` of streaming on an engine."""
     if engine is Engine.gpsimd:
         cycles *= chip.number("gpsimd.cycles_per_element")
     return elementwise_ps(chip, engine.name, cycles, extra_cycles=extra_cycles)

@@ -163,6 +163,7 @@ class NcMatmul(Instruction, nki="nc_matmul", engines=(Engine.tensor,), exactness
             passes, cycles = 1, columns
             load = chip.number("tensor.load_cycles_16bit")
         cycles *= stride_factor(chip, [self.moving])
+        load *= stride_factor(chip, [self.stationary])
         return _tensor_cost(chip, cycles, passes, load, self.stationary.free // self.rows)
 
     def flops(self) -> int:
@@ -282,15 +283,20 @@ def _permutation(moving: Array) -> Array | None:
 
 
 def _tensor_cost(chip: Chip, cycles: float, passes: int, load: float, columns: int) -> Cost:
-    """``passes`` instructions of ``cycles``; a stationary load in proportion to its columns."""
+    """``passes`` instructions of ``cycles``; a stationary load in proportion to its columns.
+
+    Every pass loads its half of the stationary tile; the load hides under the pass before it.
+    """
     clock = chip.number("tensor.clock_ghz")
+    load *= columns / chip.integer("tensor.columns")
     streamed = max(cycles, chip.number("tensor.min_interval_cycles"))
     streamed *= chip.number("tensor.streaming_factor")
     interval = streamed + chip.number("tensor.interval_overhead_cycles")
+    if passes > 1:
+        interval = max(interval, load)
     latency = (passes - 1) * interval + streamed + chip.number("tensor.latency_overhead_cycles")
-    share = columns / chip.integer("tensor.columns")
     return Cost(cycles_to_ps(passes * interval, clock), cycles_to_ps(latency, clock),
-                load_ps=cycles_to_ps(load * share, clock))  # fmt: skip
+                load_ps=cycles_to_ps(load, clock))  # fmt: skip
 
 
 def _transpose_cost(chip: Chip, stationary: Layout, columns: int) -> Cost:

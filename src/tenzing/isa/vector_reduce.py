@@ -133,10 +133,11 @@ class TensorReduce(
         half = numerics.name(self.data.dtype) == numerics.name(self.dst.dtype) == "bfloat16"
         if half and self.op in (ADD, MAXIMUM):
             cycles /= chip.number("vector.reduce_16bit_factor")
-        issue_ps, _ = streaming_ps(chip, Engine.vector, cycles)
+        issue_ps, _, chained_ps = streaming_ps(chip, Engine.vector, cycles)
         cycles += chip.number("vector.reduce_latency_overhead_cycles")
         latency_ps = cycles_to_ps(cycles, chip.number("vector.clock_ghz"))
-        return Cost(issue_ps, max(issue_ps, latency_ps))
+        latency_ps = max(issue_ps, latency_ps)
+        return Cost(issue_ps, latency_ps, min(latency_ps, chained_ps))
 
 
 class TensorScalarReduce(

@@ -101,10 +101,12 @@ class Analysis:
         """Share of the makespan with an instruction under way, dispatch to result, by engine.
 
         This is what a device profile calls active; it counts an engine that waits inside a chain
-        of dependent instructions, which ``utilisation`` does not.
+        of dependent instructions, which ``utilisation`` does not, and transfers in flight whose
+        data does not move yet.
         """
         total = max(self.total_ps, 1)
-        shares = {DMA_TRACK: self.utilisation[DMA_TRACK]}
+        moves = np.flatnonzero(self.queue >= DMA_READER)
+        shares = {DMA_TRACK: covered(self.issue_end_ps[moves], self.done_ps[moves]) / total}
         for number, track in enumerate(TRACKS):
             mine = np.flatnonzero(self.queue == number)
             shares[track] = covered(self.start_ps[mine], self.done_ps[mine]) / total

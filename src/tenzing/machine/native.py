@@ -20,7 +20,7 @@ import numpy as np
 from tenzing.isa.operand import Array, Layout
 from tenzing.isa.program import Program
 
-ABI: Final = 1  # TZ_ABI of native/tenzing_core.h
+ABI: Final = 2  # TZ_ABI of native/tenzing_core.h
 SUFFIX: Final = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 FILE: Final = Path(__file__).with_name(f"_core{SUFFIX}")
 SWITCH: Final = "TENZING_NATIVE"
@@ -62,8 +62,8 @@ class _Timing(ctypes.Structure):
 
 class _Costs(ctypes.Structure):
     _fields_ = _columns(
-        "issue_ps", "latency_ps", "load_ps", "table", "is_transfer", "engines", "service_ps",
-        "fixed_ps", "moved_ps",
+        "issue_ps", "latency_ps", "chained_ps", "load_ps", "table", "is_transfer", "engines",
+        "service_ps", "fixed_ps", "moved_ps",
     )  # fmt: skip
 
 

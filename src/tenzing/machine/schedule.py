@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 
 from tenzing.facts import Chip
-from tenzing.isa.instruction import Transfer
+from tenzing.isa.instruction import Cost, Transfer
 from tenzing.isa.operand import Array
 from tenzing.isa.program import Program
 from tenzing.machine import native
@@ -101,6 +101,7 @@ def native_schedule(program: Program, dependencies: Dependencies) -> Schedule | 
     plans: dict[str, Sequence[int]] = {
         "issue_ps": [c.issue_ps for c in costs],
         "latency_ps": [c.latency_ps for c in costs],
+        "chained_ps": [_chained_ps(c) for c in costs],
         "load_ps": [c.load_ps for c in costs],
         "table": [tables[c.table] if c.table else NO_CAUSE for c in costs],
         "is_transfer": [m is not None for m in moves],
@@ -121,6 +122,11 @@ def native_schedule(program: Program, dependencies: Dependencies) -> Schedule | 
                     dma_active_ps=dma[1])  # fmt: skip
 
 
+def _chained_ps(cost: Cost) -> int:
+    """Dispatch to the dispatch of an instruction of the same engine that needs the result."""
+    return cost.latency_ps if cost.chained_ps is None else cost.chained_ps
+
+
 def _moved_ps(transfer: Transfer | None, bytes_per_ns: float) -> int:
     """How long a transfer keeps the HBM server busy."""
     return round(transfer.hbm_bytes * PS_PER_NS / bytes_per_ns) if transfer else 0
@@ -135,6 +141,7 @@ class _Simulation:
         self.queue = dependencies.queue
         costs = [t.cost for t in program.templates]
         self.plans = [(c.issue_ps, c.latency_ps, c.load_ps, c.table, c.transfer) for c in costs]
+        self.sooner_ps = [c.latency_ps - _chained_ps(c) for c in costs]
         self.moved_ps = [_moved_ps(c.transfer, timing.hbm_bytes_per_ns) for c in costs]
         self.template = [row[0] for row in program.rows]
         count = len(self.template)
@@ -143,6 +150,7 @@ class _Simulation:
         self.data_start = [0] * count
         self.done = [0] * count
         self.visible = [0] * count  # when another queue can use the result
+        self.chained = [0] * count  # when its own can
         self.cause = [NO_CAUSE] * count
         self.queue_free = [0] * len(QUEUES)
         self.queue_last = [NO_CAUSE] * len(QUEUES)
@@ -183,14 +191,14 @@ class _Simulation:
     def _drain(self) -> None:
         """Time every instruction whose operands and queue are known, in dataflow order."""
         ready, queue_of, before = self.ready, self.queue, self.before
-        done, visible = self.done, self.visible
+        chained, visible = self.chained, self.visible
         waiting, after, follower = self.waiting, self.after, self.follower
         while ready:
             index = ready.pop()
             queue = queue_of[index]
             when, cause = 0, NO_CAUSE
             for other in before[index]:
-                at = done[other] if queue_of[other] == queue else visible[other]
+                at = chained[other] if queue_of[other] == queue else visible[other]
                 if at > when:
                     when, cause = at, other
             if queue == SYNC:
@@ -302,8 +310,9 @@ class _Simulation:
         self.cause[index] = cause
         if transfer is not None:
             return end + transfer.fixed_ps
-        self.done[index] = start + latency
-        self.visible[index] = start + latency + self.timing.hop_ps
+        self.done[index] = done = start + latency
+        self.visible[index] = done + self.timing.hop_ps
+        self.chained[index] = done - self.sooner_ps[self.template[index]]
         return -1
 
     def _half_rate(self, start: int, issue: int, rested: bool) -> int:
@@ -341,8 +350,8 @@ class _Simulation:
             if self.hbm_free > end:
                 end = self.hbm_free
         self.data_start[index] = first
-        self.done[index] = end
-        self.visible[index] = self.done[index] + self.timing.dma_hop_ps
+        self.done[index] = self.chained[index] = end
+        self.visible[index] = end + self.timing.dma_hop_ps
         self.dma_busy += transfer.service_ps * transfer.engines
         if end > self.dma_active_until:
             self.dma_active += end - max(first, self.dma_active_until)

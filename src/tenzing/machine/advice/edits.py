@@ -139,8 +139,8 @@ def _free(cost: Cost, latency_ps: int) -> Cost:
     transfer = cost.transfer
     if transfer is not None:
         transfer = replace(transfer, hbm_bytes=0, service_ps=0, fixed_ps=0, descriptors=0)
-    return replace(cost, issue_ps=0, latency_ps=latency_ps, load_ps=0, table=None,
-                   transfer=transfer)  # fmt: skip
+    return replace(cost, issue_ps=0, latency_ps=latency_ps, chained_ps=None, load_ps=0,
+                   table=None, transfer=transfer)  # fmt: skip
 
 
 def _edges(old: Dependencies, changed: Mapping[int, Sequence[int]]) -> Dependencies:
