@@ -24,6 +24,7 @@ from tenzing.fleet.steptime import (
     Layout,
     StepTime,
     decode_step,
+    diffusion_batch,
     encoder_batch,
     prefill,
     training_step,
@@ -34,7 +35,8 @@ from tenzing.fleet.workload import Shape, shape_of
 __all__ = [
     "Bill", "Choice", "Comparison", "DEFAULT_TARGETS", "Fit", "Layout", "Measurement", "Report",
     "Row", "Score", "Shape", "StepTime", "Table", "bill_for", "compare", "decode_step",
-    "encoder_batch", "fleet_for", "measurements_json", "predict_file", "predict_row",
-    "predict_table", "prefill", "read_measurements", "read_table", "score_files", "sensitivity",
-    "shape_of", "simulated", "sweep", "training_step", "unpriced", "write_measurements",
+    "diffusion_batch", "encoder_batch", "fleet_for", "measurements_json", "predict_file",
+    "predict_row", "predict_table", "prefill", "read_measurements", "read_table", "score_files",
+    "sensitivity", "shape_of", "simulated", "sweep", "training_step", "unpriced",
+    "write_measurements",
 ]  # fmt: skip

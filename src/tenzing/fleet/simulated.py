@@ -47,14 +47,17 @@ class Copies:
 
 def decoder_step(
     model: str, accelerator: str, tp: int, batch: int, progress: Progress = lambda _: None, *,
-    bucket: int = 0, length: int = 0,
+    bucket: int = 0, length: int = 0, ep: int = 1,
 ) -> Simulated:  # fmt: skip
-    """A prefill of ``bucket`` tokens or a decode step at ``length`` positions, on logical cores."""
+    """A prefill of ``bucket`` tokens or a decode step at ``length`` positions, on logical cores.
+
+    ``ep`` groups of the ranks share out the experts of a mixture.
+    """
     try:
         chip = facts.chip(accelerator)
         times = decoder_times(
             _config(model), batch=batch, buckets=(bucket,) if bucket else (),
-            lengths=(length,) if length else (), target=chip.name, mesh=_mesh(chip, tp),
+            lengths=(length,) if length else (), target=chip.name, mesh=_mesh(chip, tp, ep),
             progress=progress,
         )  # fmt: skip
     except TenzingError as error:
@@ -130,10 +133,14 @@ def _handed_on_ps(model: str, chip: Chip, cut: Copies) -> int:
     return 2 * (cut.pp - 1) * collective_ps(chip, part)
 
 
-def _mesh(chip: Chip, tp: int) -> dict[str, int] | None:
+def _mesh(chip: Chip, tp: int, ep: int = 1) -> dict[str, int] | None:
     """A logical core is several physical ones, which our program uses as ranks."""
     ranks = tp * chip.integer("chip.logical_core_cores")
-    return {"tp": ranks} if ranks > 1 else None
+    if ep < 1 or ranks % ep:
+        raise UsageError(f"{ranks} ranks in {ep} groups of experts", allowed="groups of equal size")
+    if ranks == 1:
+        return None
+    return {"tp": ranks} if ep == 1 else {"ep": ep, "tp": ranks // ep}
 
 
 def _config(model: str) -> dict[str, Any]:

@@ -38,13 +38,18 @@ STACK: Final = {"neuron": "vllm-neuron", "gpu": "vllm", "tpu": "jetstream", "cpu
 
 @dataclass(frozen=True)
 class Fit:
-    """Bytes a rank must hold against what it has; ``missing`` bytes are 0 when it fits."""
+    """Bytes a rank must hold against what it has; ``missing`` bytes are 0 when it fits.
+
+    ``lost`` is what ``available`` leaves of its memory: to the runtime, the programs and the gaps
+    between allocations.
+    """
 
     weights: float
     cache: float
     activations: float
     optimizer: float
     available: float
+    lost: float = 0.0
 
     @property
     def needed(self) -> float:
@@ -77,7 +82,9 @@ class Layout:
     """Where a model runs: accelerator, tensor-parallel ranks, copies, stages, formats
     of weights and cache.
 
-    On AWS silicon a rank is a logical core (two physical cores on Trn2 and Trn3).
+    On AWS silicon a rank is a logical core (two physical cores on Trn2 and Trn3). ``ep``: in how
+    many groups the ranks share out the experts of a mixture; in one group every rank has a part of
+    every expert.
     """
 
     accelerator: str = "trn2"
@@ -87,6 +94,7 @@ class Layout:
     weights: str = "bf16"
     framework: str = ""
     kv: str = "bf16"
+    ep: int = 1
 
     def cells(self) -> dict[str, str]:
         """The layout as configuration cells of a row."""
@@ -95,6 +103,7 @@ class Layout:
             "accelerator": self.accelerator, "tp": str(self.tp), "dp": str(self.dp),
             "pp": str(self.pp), "weights_dtype": self.weights, "model_dtype": self.weights,
             "framework": self.framework or STACK[device.family], "kv_dtype": self.kv,
+            "ep": str(self.ep) if self.ep > 1 else "",
         }  # fmt: skip
 
 
@@ -112,7 +121,7 @@ def decode_step(
     if not simulate:
         return found
     ours = simulated.decoder_step(model, layout.accelerator, layout.tp, batch, progress,
-                                  length=context)  # fmt: skip
+                                  length=context, ep=layout.ep)  # fmt: skip
     return _beside(found, ours)
 
 
@@ -127,7 +136,7 @@ def prefill(
     if not simulate:
         return found
     ours = simulated.decoder_step(model, layout.accelerator, layout.tp, batch, progress,
-                                  bucket=tokens)  # fmt: skip
+                                  bucket=tokens, ep=layout.ep)  # fmt: skip
     return _beside(found, ours)
 
 
@@ -143,14 +152,35 @@ def encoder_batch(
     row = _row("inference_encoder_vision", cells)
     wanted = (e for e in vision.estimates(row, calibration().time) if e.metric == "latency_ms_mean")
     shape = shape_of(model)
-    rank_bytes = _rank_bytes(layout)
     live = batch * tokens * shape.hidden * facts.software("memory.activation_copies") * BF16_BYTES
-    fit = Fit(shape.params * BF16_BYTES / layout.tp, 0.0, live, 0.0, rank_bytes)
+    fit = Fit(shape.params * BF16_BYTES / layout.tp, 0.0, live, 0.0, *_rank_bytes(layout))
     found = _step("encoder", replace(next(wanted), scale=1.0), _checked(fit, model))
     if not simulate:
         return found
     ours = simulated.encoder_step(model, layout.accelerator, layout.tp, batch, tokens)
     return _beside(found, ours)
+
+
+def diffusion_batch(
+    model: str, layout: Layout, *, batch: int = 1, resolution: int = 0, steps: int = 0,
+    simulate: bool = False,
+) -> StepTime:  # fmt: skip
+    """A batch of pictures from noise: ``steps`` of denoising, 0 for the model's own number.
+
+    ``resolution`` is the side in pixels, 0 for the model's own. Raises CapacityError as above.
+    """
+    cells = layout.cells() | {
+        "model": model, "category": "diffusion", "batch": str(batch), "cores_used": str(layout.tp),
+        "resolution": f"{resolution}x{resolution}" if resolution else "",
+        "steps": str(steps or ""), "framework": "PyTorch 2", "run_mode": "single copy",
+    }  # fmt: skip
+    row = _row("inference_encoder_vision", cells)
+    wanted = (e for e in vision.estimates(row, calibration().time) if e.metric == "e2e_s")
+    weights = shape_of(model).params * BF16_BYTES / layout.tp
+    held = weights * (facts.software("memory.encoder_held") - 1)
+    fit = Fit(weights, 0.0, held, 0.0, *_rank_bytes(layout))
+    found = _step("diffusion", next(wanted), _checked(fit, model))
+    return replace(found, why="no builder knows diffusion models") if simulate else found
 
 
 def training_step(
@@ -220,7 +250,7 @@ def training_fit(
     optimizer = spread * facts.software("memory.optimizer_bytes")
     return Fit(
         held * BF16_BYTES, 0.0, activations / (layout.pp * layout.tp),
-        optimizer + held * facts.software("training.gradient_bytes"), _rank_bytes(layout),
+        optimizer + held * facts.software("training.gradient_bytes"), *_rank_bytes(layout),
     )  # fmt: skip
 
 
@@ -236,7 +266,7 @@ def serving_fit(shape: Shape, layout: Layout, batch: int, context: int) -> Fit:
         batch * context * shape.kv_values * BYTES[layout.kv] * heads,
         batch * shape.hidden * facts.software("memory.activation_copies") * BF16_BYTES,
         0.0,
-        _rank_bytes(layout),
+        *_rank_bytes(layout),
     )
 
 
@@ -245,9 +275,12 @@ def ranks_per_chip(accelerator: str) -> int:
     return ranks_of(facts.accelerator(accelerator))
 
 
-def _rank_bytes(layout: Layout) -> float:
+def _rank_bytes(layout: Layout) -> tuple[float, float]:
+    """Memory of a rank that tensors can use, and what is lost of it."""
     device = facts.accelerator(layout.accelerator)
-    return device.hbm_bytes * facts.software("memory.usable") / ranks_per_chip(layout.accelerator)
+    whole = device.hbm_bytes / ranks_of(device)
+    usable = facts.software("memory.usable")
+    return whole * usable, whole * (1 - usable)
 
 
 def _checked(fit: Fit, model: str) -> Fit:
@@ -256,7 +289,8 @@ def _checked(fit: Fit, model: str) -> Fit:
             f"{model} does not fit: a rank needs {fit.needed / 2**30:.1f} GiB",
             got=f"weights {fit.weights / 2**30:.1f}, cache {fit.cache / 2**30:.1f}, activations "
             f"{fit.activations / 2**30:.1f}, optimizer {fit.optimizer / 2**30:.1f} GiB",
-            allowed=f"{fit.available / 2**30:.1f} GiB",
+            allowed=f"{fit.available / 2**30:.1f} GiB, {fit.lost / 2**30:.1f} more are lost to the "
+            "runtime and between allocations",
             next_step="use more ranks, a smaller batch or context, or narrower weights",
         )  # fmt: skip
     return fit
@@ -324,6 +358,7 @@ def _trained_s(row: Row, chip: str, progress: Progress) -> dict[str, float | Non
 
 
 __all__ = [
-    "Fit", "Layout", "StepTime", "decode_step", "encoder_batch", "prefill", "ranks_per_chip",
+    "Fit", "Layout", "StepTime", "decode_step", "diffusion_batch", "encoder_batch", "prefill",
+    "ranks_per_chip",
     "serving_fit", "simulated_ms", "training_fit", "training_step",
 ]  # fmt: skip
