@@ -77,6 +77,10 @@ class Finding:
         return "\n".join(lines)
 
 
+class ModelWarning(UserWarning):
+    """A model compiles, but to something else than its user is likely to mean."""
+
+
 class TenzingError(Exception):
     """Something the user can fix; rendered without a traceback, exit code 2."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
 from tenzing import facts
 from tenzing.compiler import reference
+from tenzing.compiler.choices import following
 from tenzing.compiler.comparison import (
     Comparison,
     Difference,
@@ -227,36 +228,66 @@ class Compiled:
         arrays = [a.copy() for a in self.interface.arrays(inputs, keywords)]
         weights = {n: a.copy() for n, a in self.interface.read_state().items()}
         with self.interface.kept(inputs, keywords):
-            found = self.interface.results(self.interface.eager(inputs, keywords))
-            expected = [array.copy() for array in found]
+            eager = self.interface.results(self.interface.eager(inputs, keywords))
+            expected = [array.copy() for array in eager]
         with self.interface.kept(inputs, keywords):
             got = self.run_arrays(arrays)
+        found = Comparison(self._differences(got, expected))
+        if found.agrees and not per_op:
+            return found
+        bound = dict(zip(self.graph.inputs, arrays, strict=True))
+        bound |= {v: {**self.weights, **weights}[v.name] for v in self.graph.parameters}
+        if not found.agrees and self.mesh.ranks == 1:
+            found = self._explained(found, bound, expected, inputs, keywords)
+        return self._compare_operations(found, bound, inputs, keywords) if per_op else found
+
+    def _differences(
+        self, got: Sequence[Array], expected: Sequence[Array]
+    ) -> tuple[Difference, ...]:
         limits = (tolerance_of(a.dtype, self.autocast) for a in expected)
         places = self.interface.output_places()
         named = zip(self.interface.output_names(), places, expected, limits, strict=True)
-        outputs = tuple(difference(n, got[p], e, limit) for n, p, e, limit in named)
-        if not per_op:
-            return Comparison(outputs)
-        bound = dict(zip(self.graph.inputs, arrays, strict=True))
-        bound |= {v: {**self.weights, **weights}[v.name] for v in self.graph.parameters}
-        return self._compare_operations(outputs, bound, inputs, keywords)
+        return tuple(difference(n, got[p], e, limit) for n, p, e, limit in named)
 
-    def _compare_operations(
-        self, outputs: tuple[Difference, ...], bound: Mapping[Value, Array],
+    def _explained(
+        self, found: Comparison, bound: Mapping[Value, Array], expected: Sequence[Array],
         inputs: tuple[Any, ...], keywords: dict[str, Any],
     ) -> Comparison:  # fmt: skip
+        """The comparison with the reasons for its differences, as far as they are known."""
+        known = self._known(inputs, keywords)
+        if isinstance(known, str):
+            return found
+        with self.interface.kept(inputs, keywords):
+            cause = self.interface.departure(inputs, keywords)
+        choices, outputs = following(self.graph, bound, known)
+        followed = self._differences(outputs, expected) if choices else ()
+        return replace(found, choices=tuple(choices), followed=followed, cause=cause)
+
+    def _known(
+        self, inputs: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Mapping[str, Array] | str:
+        """The framework's own values inside its computation, or why it has none."""
         names = {v.origin for node in self.graph.nodes for v in node.outputs if v.origin}
-        reason, known = "", {}
         try:
             with self.interface.kept(inputs, keywords):
-                known = self.interface.intermediates(names, inputs, keywords)
+                return self.interface.intermediates(names, inputs, keywords)
         except NoFramework as error:
-            reason = str(error)
+            return str(error)
+
+    def _compare_operations(
+        self, found: Comparison, bound: Mapping[Value, Array],
+        inputs: tuple[Any, ...], keywords: dict[str, Any],
+    ) -> Comparison:  # fmt: skip
+        known = self._known(inputs, keywords)
+        reason, known = (known, {}) if isinstance(known, str) else ("", known)
         framework, meanings, missing = compare_operations(
             self.graph, bound, self.target, self.autocast, known
         )
         shown = () if reason else tuple(framework)
-        return Comparison(outputs, shown, tuple(meanings), missing, reason)
+        return replace(
+            found, operations=shown, meanings=tuple(meanings), without_counterpart=missing,
+            no_intermediates=reason,
+        )  # fmt: skip
 
     def agreement(self, outputs: Any, *inputs: Any, **keywords: Any) -> dict[str, float]:
         """Largest difference and cosine of outputs that a call returned with the framework's."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from tenzing.compiler.choices import Choice
 from tenzing.compiler.execution import run_graph
 from tenzing.compiler.graph import Array, Graph, Node, Value, is_float
 from tenzing.compiler.ops import BroadcastInDim, Constant, Fused, Reshape
@@ -46,6 +47,11 @@ class Comparison:
     ``without_counterpart`` results, which the framework does not have, not at all. ``meanings``
     sets each operation on the chip beside its NumPy meaning for the same inputs.
     ``no_intermediates`` says why a framework has no values to show; ``operations`` is then empty.
+
+    Where an output is beyond its tolerance, ``choices`` lists the decisions between candidates
+    equal within rounding that the framework took otherwise, and ``followed`` compares the outputs
+    once more with every one of them taken as there. ``cause`` says whether the framework's own
+    translation of the model already answers otherwise than the model.
     """
 
     outputs: tuple[Difference, ...]
@@ -53,6 +59,14 @@ class Comparison:
     meanings: tuple[Difference, ...] = ()
     without_counterpart: int = 0
     no_intermediates: str = ""
+    choices: tuple[Choice, ...] = ()
+    followed: tuple[Difference, ...] = ()
+    cause: str = ""
+
+    @property
+    def explained(self) -> bool:
+        """Whether the outputs part only because of choices between near equals."""
+        return bool(self.choices) and not any(d.beyond for d in self.followed)
 
     @property
     def agrees(self) -> bool:
@@ -71,8 +85,9 @@ class Comparison:
 
     def __str__(self) -> str:
         parts = ["\n".join(map(_line, self.outputs))]
+        parts.extend(self._reasons())
         if not self.meanings:
-            return parts[0]
+            return "\n\n".join(parts)
         if self.no_intermediates:
             parts.append(f"no operation beside the framework's: {self.no_intermediates}")
         else:
@@ -82,6 +97,19 @@ class Comparison:
         title, verdict = "operations beside their NumPy meaning", "parts from its meaning"
         parts.append(_table(title, self.meanings, verdict, self.first_meaning))
         return "\n\n".join(parts)
+
+    def _reasons(self) -> list[str]:
+        """Why outputs part, as far as it is known."""
+        reasons = [self.cause] if self.cause else []
+        if self.choices:
+            worst = max(self.followed, key=lambda d: d.relative, default=None)
+            verdict = (
+                "with the framework's picks every output agrees" if self.explained
+                else "even with the framework's picks outputs part"
+            ) + (f" (largest relative {worst.relative:.2g})" if worst else "")  # fmt: skip
+            title = "choices between candidates that are equal within rounding"
+            reasons.append("\n".join([title, *map(str, self.choices), verdict]))
+        return reasons
 
 
 def _table(title: str, rows: Sequence[Difference], what: str, first: Difference | None) -> str:

@@ -70,6 +70,13 @@ class Interface(ABC):
         raise NoFramework("this frontend shows no values inside the framework's own computation, "
                           "so operations are compared with their NumPy meaning alone")  # fmt: skip
 
+    def departure(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
+        """Says so when the framework's translation of the model answers otherwise than the model.
+
+        Empty when it does not, or when there is only one of the two.
+        """
+        return ""
+
     def described(self) -> Nesting | None:
         """The nesting of inputs and outputs; None for a flat list of each."""
         return None

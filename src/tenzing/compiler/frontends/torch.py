@@ -15,7 +15,8 @@ from tenzing.compiler.frontends.aten.translator import Complex
 from tenzing.compiler.frontends.interface import Imported, check_integers
 from tenzing.compiler.frontends.torch_attention import NAMESPACE
 from tenzing.compiler.frontends.torch_control import CONTROL
-from tenzing.compiler.frontends.torch_export import export, quiet
+from tenzing.compiler.frontends.torch_export import quiet
+from tenzing.compiler.frontends.torch_fidelity import faithful_export
 from tenzing.compiler.frontends.torch_interface import Fixed, TorchInterface, runnable
 from tenzing.compiler.frontends.torch_kernel import KERNEL_NAMESPACE, kernel_call
 from tenzing.compiler.frontends.torch_traced import Traced, calls_behind
@@ -23,6 +24,7 @@ from tenzing.compiler.frontends.torch_values import (
     RANDOM_STATE,
     drawn_state,
     from_numpy,
+    is_fake,
     numpy_dtype,
     require_torch,
     tensor_type,
@@ -72,13 +74,16 @@ def import_module(
     example_keywords: Mapping[str, Any] | None = None,
     *,
     name: str = "",
+    check: bool | None = None,
 ) -> Imported:
     """Trace ``module`` with torch.export at the shapes of the example inputs.
 
+    ``check``: compare the exported program with the module on the example inputs and warn where
+    they part; None does so for small models.
     Raises UnsupportedOp for an operation without a rule, UsageError when the module trains or
     cannot be traced.
     """
-    program = export(module, example_inputs, example_keywords or {})
+    program = faithful_export(module, example_inputs, example_keywords or {}, check)
     imported = import_exported(program, name=name or type(module).__name__)
     assert isinstance(imported.interface, TorchInterface)
     return imported._replace(interface=replace(imported.interface, module=runnable(module)))
@@ -283,7 +288,7 @@ class _ProgramReader(GraphReader):
         if not is_input:
             small = spec.kind.name == "CONSTANT_TENSOR" and kind.elements <= FOLDED_ELEMENTS
             tensor = self._tensor(spec.target) if small else None
-            if tensor is not None and not _is_fake(self.torch, tensor):  # such as a loop's start
+            if tensor is not None and not is_fake(tensor):  # such as a loop's start
                 return self.builder.add(Constant.of(to_numpy(tensor)), hint=spec.target)
             self.named[spec.target] = self._parameter(spec.target, kind)
             return self.named[spec.target]
@@ -313,7 +318,7 @@ class _ProgramReader(GraphReader):
         key = _identity(tensor) if tensor is not None else target
         if key not in self.shared:
             self.shared[key] = self.builder.parameter(target, kind.shape, kind.dtype)
-            if tensor is not None and not _is_fake(self.torch, tensor):
+            if tensor is not None and not is_fake(tensor):
                 array = to_numpy(tensor)
                 check_integers(f"{target} of the module", array)
                 self.weights[self.shared[key].name] = array
@@ -359,10 +364,6 @@ def _identity(tensor: Any) -> Any:
         return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
     except RuntimeError:
         return id(tensor)
-
-
-def _is_fake(torch: Any, tensor: Any) -> bool:
-    return tensor.is_meta or isinstance(tensor, torch._subclasses.fake_tensor.FakeTensor)
 
 
 def _result_type(node: Any) -> TensorType:

@@ -13,6 +13,7 @@ from tenzing.compiler.frontends.interface import (
     check_type,
     tensor_leaves,
 )
+from tenzing.compiler.frontends.torch_fidelity import departure, said
 from tenzing.compiler.frontends.torch_traced import Traced
 from tenzing.compiler.frontends.torch_values import from_numpy, require_torch, to_numpy
 from tenzing.compiler.graph import Array, Value
@@ -112,6 +113,13 @@ class TorchInterface(Interface):
         if self.traced is None:
             return super().intermediates(names, arguments, keywords)
         return self.traced.values(names, self.flat(arguments, keywords))
+
+    def departure(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
+        """See the class: the exported program beside the module."""
+        if self.traced is None or self.module is None:
+            return ""
+        apart = departure(self.traced.program, self.module, arguments, keywords)
+        return said(self.module, apart) if apart else ""
 
     def output_names(self) -> list[str]:
         """A name for each output tensor: its path through the nested outputs."""

@@ -43,6 +43,12 @@ def numpy_dtype(dtype: Any) -> np.dtype[Any]:
     return found
 
 
+def is_fake(tensor: Any) -> bool:
+    """Whether a tensor has a shape but no values."""
+    fake = require_torch()._subclasses.fake_tensor.FakeTensor
+    return bool(tensor.is_meta or isinstance(tensor, fake))
+
+
 def to_numpy(tensor: Any) -> Array:
     """The content of a torch tensor, sharing memory where NumPy knows the dtype."""
     dtype = numpy_dtype(tensor.dtype)
