@@ -110,3 +110,27 @@ def test_nothing_is_wider_than_the_window(
     assert found is not None
     content, window = map(int, found.groups())
     assert content <= window
+
+
+def test_a_comparison_reads_at_the_width_of_a_telephone(choices: Path, tmp_path: Path) -> None:
+    """In a frame of 360 pixels, which is narrower than Chromium makes a window."""
+    probe = (
+        "<script>var names = document.querySelectorAll('svg.small text.name');"
+        "var size = names[0].getBoundingClientRect().height;"
+        "var wide = getComputedStyle(document.querySelector('svg.plot')).display;"
+        "parent.postMessage([document.documentElement.scrollWidth, innerWidth, names.length,"
+        " size, wide].join(' '), '*')</script>"
+    )
+    (tmp_path / "probed.html").write_text(choices.read_text().replace("</body>", probe + "</body>"))
+    outer = tmp_path / "outer.html"
+    outer.write_text(
+        "<script>onmessage = function (e) { document.title = e.data; }</script>"
+        '<iframe src="probed.html" width="360" height="800"></iframe>'
+    )
+    found = re.search("<title>(.*?)</title>", load(outer, 800)[0])
+    assert found is not None
+    content, window, names, size, wide = found[1].split()
+    assert int(content) <= int(window) <= 360
+    assert int(names) == 3  # lines are named, not only coloured
+    assert float(size) >= 9  # pixels
+    assert wide == "none"  # the plot of a window is not shown beside

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import re
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -98,11 +99,13 @@ def test_the_answer_comes_first(found: Comparison, tmp_path: Path) -> None:
     cheapest = min((c for c in found.best if c.status == "ok"),
                    key=lambda c: c.usd_per_million or 0)  # fmt: skip
     said = answer(found)
-    assert said.startswith(f"{cheapest.instance} makes a million output tokens for ")
+    bill = min((c for c in found.best if c.status == "ok"), key=lambda c: c.usd_per_month or 0)
+    assert said.startswith(f"{bill.fleet_instances} {bill.instance} serve 10 requests/s for $")
+    assert f"{cheapest.instance} makes a million output tokens for " in said
     assert "the least of those that can at a known price (2 of 3 targets)" in said
     page = report.write_choices_html(found, tmp_path / "page.html").read_text()
     body = page[page.index("<main>") :]
-    assert body.index(said.split(" (")[0]) < body.index("<section")
+    assert body.index(escape(said)) < body.index("<section")
     assert said in report.choices_text(found)
 
 

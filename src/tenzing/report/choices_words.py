@@ -27,24 +27,41 @@ def dollars(amount: float) -> str:
 
 
 def answer(found: Comparison) -> str:
-    """The one sentence to remember: the cheapest target and its range, or that none is."""
-    best = _cheapest(found)
+    """What to remember: the smallest bill for a demand, and the cheapest unit."""
+    best, bill = _cheapest(found), _smallest_bill(found)
     if best is None:
         return _without(found)
-    count = len(found.best) + len(found.absent)
-    able = sum(c.usd_per_million is not None for c in usable(found))
-    least = f", the least of {count} targets" if able == count else (
-        f", the least of those that can at a known price ({able} of {count} targets)")  # fmt: skip
-    least = least if count > 1 else ""
+    sentences = [_unit_sentence(found, best)]
+    if bill is not None and found.demand is not None:
+        monthly = dollars(bill.usd_per_month or 0.0)
+        sentences.insert(0, f"{bill.fleet_instances} {bill.instance} serve "
+                         f"{found.demand.mean_per_s:g} requests/s for {monthly} a month"
+                         f"{_least(found)}.")  # fmt: skip
+    return " ".join(sentences)
+
+
+def _unit_sentence(found: Comparison, best: Choice) -> str:
+    """The cheapest target by what a unit, or a whole run, costs on it."""
     if best.run_usd is not None:
         total = getattr(found.task, "total_tokens", 0) / BILLION
         return (f"{named(best)} trains on {total:,.4g} billion tokens for {_run_cost(best)}"
-                f"{least}: {short(best.run_days or 0.0)} days.")  # fmt: skip
-    said = f"{named(best)} makes a million {best.unit} for {_cost(best)}{least}"
+                f"{_least(found)}: {short(best.run_days or 0.0)} days.")  # fmt: skip
+    said = f"{named(best)} makes a million {best.unit} for {_cost(best)}{_least(found)}"
     if best.status != WITHIN:
         return f"{said}, but no target keeps the limits."
     limited = any(getattr(found.task, name, 0.0) for name in LIMITS)
     return f"{said}{' within the limits' if limited else ''} ({_waits(best)})."
+
+
+def _least(found: Comparison) -> str:
+    """Of how many targets something is the least; those left out are counted."""
+    count = len(found.best) + len(found.absent)
+    able = sum(c.usd_per_million is not None for c in usable(found))
+    if count == 1:
+        return ""
+    if able == count:
+        return f", the least of {count} targets"
+    return f", the least of those that can at a known price ({able} of {count} targets)"
 
 
 def verdict(found: Comparison) -> list[tuple[str, str]]:
@@ -61,6 +78,11 @@ def usable(found: Comparison) -> list[Choice]:
 def _cheapest(found: Comparison) -> Choice | None:
     priced = [c for c in usable(found) if c.usd_per_million is not None]
     return min(priced, key=lambda c: c.usd_per_million or 0.0, default=None)
+
+
+def _smallest_bill(found: Comparison) -> Choice | None:
+    billed = [c for c in usable(found) if c.usd_per_month is not None]
+    return min(billed, key=lambda c: c.usd_per_month or 0.0, default=None)
 
 
 def _without(found: Comparison) -> str:
@@ -147,10 +169,9 @@ def _run_cost(c: Choice) -> str:
 
 def _demand(found: Comparison) -> Iterator[tuple[str, str]]:
     """The smallest bill for the demand, which is not always that of the cheapest token."""
-    billed = [c for c in usable(found) if c.usd_per_month is not None]
-    if found.demand is None or not billed:
+    least = _smallest_bill(found)
+    if found.demand is None or least is None:
         return
-    least = min(billed, key=lambda c: c.usd_per_month or 0.0)
     count = f"{least.fleet_instances} ({least.fleet_instances_low} to {least.fleet_instances_high})"
     said = f"{count} {least.instance} for {dollars(least.usd_per_month or 0.0)} a month"
     if least.fleet_spares:
