@@ -82,7 +82,7 @@ def test_interpolated_costs() -> None:
     [
         (["none.csv"], "cannot read none.csv"),
         (["FILE", "--given", "1x8"], "a bucket; got 1x8"),
-        (["FILE", "--model", "none-1b"], "is not a file, nor the name of a known model"),
+        (["FILE", "--model", "none-1b"], "no known model of that name"),
         (["FILE", "--model", "llama-3.1-8b", "--target", "trn9"], "trn9"),
     ],
 )
@@ -95,8 +95,6 @@ def test_refusals(traffic: str, capsys: Any, words: list[str], says: str) -> Non
 
 @pytest.mark.parametrize("words", [["--waste", "ten"], ["--waste", "100%"], ["--most", "0"],
                                    ["--given", "8x"]])  # fmt: skip
-def test_wrong_words_are_argparse_errors(traffic: str, capsys: Any, words: list[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["buckets", traffic, *words])
-    assert stop.value.code == 2
-    assert "error: argument" in capsys.readouterr().err
+def test_wrong_words_are_refused(traffic: str, capsys: Any, words: list[str]) -> None:
+    assert cli.main(["buckets", traffic, *words]) == 2
+    assert "usage: argument --" in capsys.readouterr().err

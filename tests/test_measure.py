@@ -137,7 +137,7 @@ def test_what_is_refused(tmp_path: Path, changes: dict[str, Any], told: str) -> 
 
 def test_a_name_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["measure", "no-such-model"]) == 2
-    assert "nor the name of a known model" in capsys.readouterr().err
+    assert "no known model of that name" in capsys.readouterr().err
 
 
 PARSES = """#!/bin/sh

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import difflib
 import linecache
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+CLOSE_NAMES: Final = 5  # names offered for a mistyped one
+CLOSE: Final = 0.5  # how alike they must be, of 1
 EXIT_REFUSED: Final = 2  # the command line's exit code for anything the user can fix
 _PACKAGE: Final = Path(__file__).resolve().parent
 _LIBRARIES: Final = tuple(
     Path(sysconfig.get_path(name)).resolve()
     for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
+
+
+def close_names(name: str, known: Iterable[str]) -> str:
+    """The known names most like a mistyped one, or all where they are few; empty when none is."""
+    names = list(known)
+    found = names
+    if len(names) > CLOSE_NAMES:
+        found = difflib.get_close_matches(name.lower(), names, CLOSE_NAMES, CLOSE)
+    return ", ".join(found)
 
 
 def is_user_code(filename: str) -> bool:

@@ -27,6 +27,7 @@ from tenzing.units import PS_PER_NS, PS_PER_US
 NONE: Final = -1  # no instruction, no source line, no stall
 NS_PER_US: Final = PS_PER_US // PS_PER_NS
 GZIP_LEVEL: Final = 3  # traces repeat themselves: a higher level costs time, gains little
+WRITABLE: Final = "give a path in an existing, writable folder"
 FLOW: Final = "critical path"
 CHUNK_EVENTS: Final = 10_000  # events formatted and written at a time
 
@@ -530,6 +531,8 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
     Raises :class:`UsageError` when the folder is missing or not writable.
     """
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}", got="Is a directory", next_step=WRITABLE)
     temporary = path.with_name(f".{path.name}.{token_hex(4)}.part")
     try:
         with temporary.open("xb") as out:
@@ -539,7 +542,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         raise UsageError(
             f"cannot write {path}",
             got=error.strerror or error,
-            next_step="give a path in an existing, writable folder",
+            next_step=WRITABLE,
         ) from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -343,7 +343,7 @@ for tile in tiles:
             "256.0 KiB per partition are live at once (8 tensors)",
             "trn2 has 224.0 KiB",
             "sbuf.bytes_per_partition",
-            "live: 128x8192 float32",
+            "live: 8 of 128x8192 float32, 32.0 KiB per partition at",
             "next:",
         ),
     ),

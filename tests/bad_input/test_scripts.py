@@ -144,14 +144,26 @@ def test_an_error_in_a_module_the_script_imports(run: Run, tmp_path: Path) -> No
 def test_a_folder_that_is_missing(run: Run, good: Path, tmp_path: Path, option: str) -> None:
     told = refused(run, "run", str(good), option, str(tmp_path / "none" / "out"))
     assert "cannot write" in told
-    assert "next: give a path in an existing, writable folder" in told
+    assert "is no folder that exists and is writable" in told
+    assert "recorded" not in told, "said before the work begins"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["good.py"]
 
 
 def test_a_file_where_the_profile_should_go(run: Run, good: Path, tmp_path: Path) -> None:
     (tmp_path / "profile").write_text("")
     told = refused(run, "profile", str(good), "--out", str(tmp_path / "profile"))
-    assert "profile" in told
+    assert f"{tmp_path / 'profile'} is a file; name a folder to write into" in told
+    assert "recorded" not in told
+
+
+@pytest.mark.parametrize("option", ["--html", "--perfetto"])
+def test_a_folder_where_a_file_should_go(run: Run, good: Path, option: str) -> None:
+    assert "it is a folder" in refused(run, "run", str(good), option, ".")
+
+
+def test_no_folder_at_all(run: Run, good: Path) -> None:
+    told = refused(run, "profile", str(good), "--against", str(good.parent))
+    assert "next:" in told
 
 
 # -- words ---------------------------------------------------------------------------------------
@@ -176,7 +188,62 @@ def test_a_comparison_on_nothing(run: Run, good: Path) -> None:
 def test_a_chip_that_runs_no_kernels(run: Run, good: Path) -> None:
     others = set(facts.all_chips()) - set(facts.chips())
     for name in sorted(others):
-        assert name in refused(run, "run", str(good), "--target", name)
+        told = refused(run, "run", str(good), "--target", name)
+        assert f"usage: {name} runs no NKI" in told
+        assert "allowed: trn1, inf2, trn2, trn3" in told
+        assert "has no fact" not in told
+
+
+def test_an_instance_where_a_chip_should_be(run: Run, good: Path) -> None:
+    for words in (["run", str(good), "--target"], ["compare", str(good), "--on"]):
+        told = refused(run, *words, "trn2.48xlarge")
+        assert "trn2.48xlarge is an instance" in told
+        assert "next: give trn2" in told
+
+
+@pytest.mark.parametrize(
+    "words", [["--size", "batch=2"], ["--autocast", "all"], ["--numerics", "graph"], ["--per-op"]]
+)
+def test_options_of_models_are_refused_for_scripts(run: Run, good: Path, words: list[str]) -> None:
+    told = refused(run, "run", str(good), *words)
+    assert "this option is for models" in told
+    assert "next: leave it out" in told
+
+
+def test_words_for_a_script_are_refused_for_models(run: Run) -> None:
+    assert "words after -- are for scripts" in refused(run, "run", "llama-3.1-8b", "--", "--fast")
+
+
+def test_a_kernel_asked_for_as_a_model(run: Run, good: Path) -> None:
+    told = refused(run, "run", f"{good}:kernel")
+    assert "it is a script with kernels, not a model" in told
+    assert f"next: give the whole file: {good}" in told
+
+
+def test_a_mistyped_model_offers_the_nearest_names(run: Run) -> None:
+    told = refused(run, "run", "lama-3.1-8b")
+    assert "llama-3.1-8b" in told
+    assert "mixtral" not in told
+    assert "`tenzing facts`" in told
+
+
+def test_a_mistyped_instance_offers_the_nearest_names(run: Run) -> None:
+    told = refused(run, "regions", "trn2.48xlarg", "--users", "London")
+    assert "trn2.48xlarge" in told
+    assert "c7g" not in told
+
+
+def test_an_unknown_region(run: Run) -> None:
+    for words in (["economics", "p5.48xlarge"], ["compare", "llama-3.1-8b", "--no-simulate"]):
+        told = refused(run, *words, "--region", "us-east-11")
+        assert "no such region; got 'us-east-11'; allowed: us-east-1" in told
+
+
+def test_a_price_for_another_term_is_named(run: Run) -> None:
+    _, out, _ = run("compare", "llama-3.1-8b", "--no-simulate", "--on", "trn2.48xlarge",
+                    "--term", "one_year")  # fmt: skip
+    assert "trn2.48xlarge unknown (known: " in out
+    assert "spot in us-east-2" in out
 
 
 def test_unknown_facts(run: Run) -> None:
@@ -187,11 +254,19 @@ def test_unknown_facts(run: Run) -> None:
     "words",
     [["fly"], ["run"], ["run", "a.py", "--speed", "9"], ["run", "a.py", "--autocast", "fp4"]],
 )
-def test_words_the_parser_refuses(words: list[str], capsys: Captured) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(words)
-    assert stop.value.code == 2
-    assert "usage: tenzing" in capsys.readouterr().err
+def test_words_the_parser_refuses(run: Run, words: list[str]) -> None:
+    told = refused(run, *words)
+    assert told.startswith("usage: ")
+    assert "next: see tenzing" in told
+    code, out, _ = run(*words, "--json")
+    assert code == 2
+    assert json.loads(out)["error"]["rule"] == "usage"
+
+
+def test_a_mistyped_option_offers_the_nearest(run: Run) -> None:
+    told = refused(run, "run", "a.py", "--targt", "trn2")
+    assert "got --targt trn2; allowed: --target" in told
+    assert "next: see tenzing run --help" in told
 
 
 def test_no_words_print_the_help(run: Run) -> None:

@@ -68,6 +68,20 @@ def test_results_state_program_and_time_are_the_same(
     assert loaded.time_for("trn1") == model.time_for("trn1")
 
 
+def test_a_program_is_shown_in_a_line(whole: Path) -> None:
+    shown = [repr(counter()), repr(tenzing.load(whole)), repr(counter().graph)]
+    assert all(len(line) < 200 for line in shown), "a notebook prints what a cell returns"
+    assert "trn2" in shown[0]
+    assert "f32[" in shown[1]
+    assert "nodes" in shown[2]
+
+
+def test_what_is_no_program_is_refused(tmp_path: Path) -> None:
+    model: Any = object()
+    with pytest.raises(UsageError, match="only a compiled model can be saved; got object"):
+        tenzing.save(model, tmp_path / "x.tz")
+
+
 def test_state_is_saved_as_it_is(tmp_path: Path) -> None:
     model = counter("graph")
     first = model(np.ones((4, 8), np.float32))

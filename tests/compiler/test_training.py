@@ -159,6 +159,10 @@ def test_a_step_is_one_program_with_state_in_place() -> None:
     assert step.latency_us > 0
     assert "all" not in step.autocast
     assert step.text().startswith("graph Mlp(")
+    assert (
+        repr(step) == f"Training(Mlp on trn2: {len(list(Mlp().parameters()))} weights; "
+        "0 steps done, autocast=matmult)"
+    )
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -23,7 +23,7 @@ def test_summary_says_time_engines_memory_and_label(make_analysis: Any) -> None:
         "time     110.00 us on the device: 100.00 us program, 10.00 us launch",
         f"39.3 TFLOPS; MFU 50.0% of {chip.number('core.peak_bf16_tflops'):.1f} (bf16)",
         "HBM 16.0 MiB read, 1.0 MiB written; MBU 25.0%",
-        f"SBUF     96.0 KiB of {sbuf}.0 KiB per partition at its fullest",
+        f"SBUF     96.0 KiB of {sbuf}.0 KiB per partition needed",
         "Tensor  50.00 us  50.0%",
         "DMA     75.00 us  75.0%",
         "assumed facts: none",

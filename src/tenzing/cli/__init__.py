@@ -21,8 +21,8 @@ from tenzing.cli import (
     published,
     traffic,
 )
-from tenzing.cli.arguments import EXIT_OK
-from tenzing.errors import EXIT_REFUSED, TenzingError, UsageError
+from tenzing.cli.arguments import EXIT_OK, Parser
+from tenzing.errors import EXIT_REFUSED, TenzingError, UsageError, close_names
 
 EXIT_BUG: Final = 70  # an error of ours, as sysexits calls it
 # the order in which help lists their commands
@@ -33,20 +33,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 success, 2 refused with a message, 70 a bug of ours."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     words, script_words = _split_script_words(given)
+    as_json = "--json" in words
     parser = build_parser()
-    options = parser.parse_args(words)
-    if not hasattr(options, "handler"):
-        parser.print_help()
-        return EXIT_REFUSED
-    options.script = script_words
-    options.size = dict(getattr(options, "size", ()))
-    handler: Callable[[argparse.Namespace], int] = options.handler
     try:
+        options = _parsed(parser, words)
+        if not hasattr(options, "handler"):
+            parser.print_help()
+            return EXIT_REFUSED
+        options.script = script_words
+        options.size = dict(getattr(options, "size", ()))
+        handler: Callable[[argparse.Namespace], int] = options.handler
         code = handler(options)
         sys.stdout.flush()
         return code
     except TenzingError as error:
-        return _refuse(error, options)
+        return _refuse(error, as_json)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except OSError as error:
-        return _refuse(UsageError(f"{error.strerror or error}: {error.filename or ''}"), options)
+        return _refuse(_file_error(error), as_json)
     except Exception:
         traceback.print_exc()
         print("this is a bug in tenzing; please report it with the lines above", file=sys.stderr)
@@ -69,8 +70,29 @@ def _split_script_words(words: list[str]) -> tuple[list[str], list[str]]:
     return words, []
 
 
-def _refuse(error: TenzingError, options: argparse.Namespace) -> int:
-    if getattr(options, "json", False):
+def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        name = getattr(options, "command", "")
+        known = [word for word in getattr(options, "spellings", ()) if word.startswith("--")]
+        raise UsageError(
+            f"tenzing {name} has no such option or argument", got=" ".join(unknown),
+            allowed=close_names(unknown[0].partition("=")[0], known) or None,
+            next_step=f"see tenzing {name} --help",
+        )  # fmt: skip
+    return options
+
+
+def _file_error(error: OSError) -> UsageError:
+    named = f" {error.filename}" if error.filename else ""
+    return UsageError(
+        f"a file or folder cannot be used:{named}", got=error.strerror or error,
+        next_step="check its name, what it is and who may read or write it",
+    )  # fmt: skip
+
+
+def _refuse(error: TenzingError, as_json: bool) -> int:
+    if as_json:
         print(json.dumps({"error": report.error_json(error)}, indent=2))
     else:
         print(error.render(), file=sys.stderr)
@@ -79,7 +101,7 @@ def _refuse(error: TenzingError, options: argparse.Namespace) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with every command and an example for each."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tenzing",
         description="Run, check, time and price NKI kernels and models on simulated AWS silicon.",
     )

@@ -7,15 +7,25 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 from tenzing import commands, facts
+from tenzing.errors import UsageError
 
 EXIT_OK: Final = 0
 PATH_HELP: Final = (
     "kernel.py (an NKI script), model.py:name (a model in Python), a model's file or folder, a "
     "saved program, or the name of a known model (llama-3.1-8b: time only)"
 )
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are errors like all others, as words or as JSON."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the words given."""
+        raise UsageError(message, next_step=f"see {self.prog} --help")
 
 
 def command(
@@ -27,8 +37,35 @@ def command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(handler=handler)
+    parser.set_defaults(handler=handler, command=name, spellings=parser._option_string_actions)
     return parser
+
+
+def new_file(text: str) -> str:
+    """A path to write a file to, checked before the work begins rather than after it."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"cannot write {text}: it is a folder; name a file in it")
+    if not _writable(path.parent):
+        raise argparse.ArgumentTypeError(
+            f"cannot write {text}: {path.parent} is no folder that exists and is writable"
+        )
+    return text
+
+
+def new_folder(text: str) -> str:
+    """A folder to fill, made where it is missing; checked before the work begins."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file; name a folder to write into")
+    standing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not _writable(standing):
+        raise argparse.ArgumentTypeError(f"cannot write into {text}: {standing} is not writable")
+    return text
+
+
+def _writable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def add_path(parser: argparse.ArgumentParser) -> None:

@@ -15,12 +15,14 @@ from tenzing.cli.arguments import (
     add_prices,
     command,
     named_number,
+    new_file,
     progress,
     script_output,
     use_prices,
 )
 from tenzing.errors import EXIT_REFUSED, TenzingError, UsageError
 
+CONFIGURATION: Final = "config.json"  # what makes a folder a model's
 ALL_CHIPS: Final = "inf2,trn1,trn2,trn3"
 _MEASURE: Final = re.compile(r"([0-9.]+)\s*([a-zA-Z]*)")
 _MS: Final = {"": 1.0, "ms": 1.0, "s": 1e3, "us": 1e-3}
@@ -58,8 +60,9 @@ def add_commands(sub: Any) -> None:
                         help="what `tenzing measure` wrote, to show beside")  # fmt: skip
     parser.add_argument("--ray", default="", metavar="ADDRESS",
                         help="search on a Ray cluster (extra: ray)")  # fmt: skip
-    parser.add_argument("--csv", metavar="FILE", help="write every configuration as CSV")
-    parser.add_argument("--html", metavar="FILE", help="write a page with plots")
+    parser.add_argument("--csv", type=new_file, metavar="FILE",
+                        help="write every configuration as CSV")  # fmt: skip
+    parser.add_argument("--html", type=new_file, metavar="FILE", help="write a page with plots")
 
 
 def _add_sizes(group: Any) -> None:
@@ -102,10 +105,13 @@ def _add_offers(group: Any) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    if _runs(options.path):
+    targets = _names(options.on) if options.on is not None else list(fleet.DEFAULT_TARGETS)
+    if _runs(options, targets):
         return _run_on(options)
     use_prices(options)
-    targets = _names(options.on) if options.on is not None else list(fleet.DEFAULT_TARGETS)
+    configuration = Path(options.path, CONFIGURATION)
+    if configuration.is_file():
+        options.path = str(configuration)
     own = fleet.read_measurements(options.measured) if options.measured else []
     found = commands.compare(
         options.path, targets, options.task, simulate=options.simulate,
@@ -124,20 +130,19 @@ def _compare(options: argparse.Namespace) -> int:
     return EXIT_OK if any(choice.usable for choice in found.best) else EXIT_REFUSED
 
 
-def _runs(path: str) -> bool:
+def _runs(options: argparse.Namespace, targets: list[str]) -> bool:
     """Whether the path is a program to execute, as against a model to plan with."""
+    path = options.path
     if commands.is_python(path):
         return True
+    if Path(path, CONFIGURATION).is_file() and (_planned(options) or not _chips(targets)):
+        return False
     return Path(path).exists() and not path.endswith(".json") and not facts.knows_model(path)
 
 
 def _run_on(options: argparse.Namespace) -> int:
     """One script or model file on several chips."""
-    planned = [
-        n
-        for n in (*_FIELDS, "task", "term", "region", "prices", "usd_per_million", "forecast")
-        if getattr(options, n)
-    ]
+    planned = _planned(options)
     if planned:
         raise UsageError("a script is executed, not planned", got=", ".join(planned),
                          next_step="give the name of a model or its config.json")  # fmt: skip
@@ -152,6 +157,17 @@ def _run_on(options: argparse.Namespace) -> int:
     print(json.dumps(report.comparison_json(targets, results), indent=2) if options.json
           else report.comparison_text(targets, results))  # fmt: skip
     return EXIT_OK if any(not isinstance(r, TenzingError) for r in results) else EXIT_REFUSED
+
+
+def _planned(options: argparse.Namespace) -> list[str]:
+    """Options given that only planning knows."""
+    names = (*_FIELDS, "task", "term", "region", "prices", "usd_per_million", "forecast")
+    return [name for name in names if getattr(options, name)]
+
+
+def _chips(targets: list[str]) -> bool:
+    """Whether every target is a chip that can be simulated."""
+    return all(target.lower() in facts.chips() for target in targets)
 
 
 def _names(text: str) -> list[str]:

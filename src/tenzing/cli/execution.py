@@ -16,6 +16,8 @@ from tenzing.cli.arguments import (
     add_path,
     add_target,
     command,
+    new_file,
+    new_folder,
     progress,
     script_output,
 )
@@ -36,8 +38,8 @@ def _add_run(sub: Any) -> None:
     )  # fmt: skip
     add_path(parser)
     add_target(parser)
-    parser.add_argument("--html", metavar="FILE", help="write an HTML report")
-    parser.add_argument("--perfetto", metavar="FILE", help="write a Perfetto trace")
+    parser.add_argument("--html", type=new_file, metavar="FILE", help="write an HTML report")
+    parser.add_argument("--perfetto", type=new_file, metavar="FILE", help="write a Perfetto trace")
     model = parser.add_argument_group("for models")
     add_modes(model)
     model.add_argument("--compare", action="store_true", help="differences of every output")
@@ -62,13 +64,18 @@ def _add_profile(sub: Any) -> None:
     )  # fmt: skip
     add_path(parser)
     add_target(parser)
-    parser.add_argument("--out", default="profile", metavar="DIR", help="folder for the files")
+    parser.add_argument(
+        "--out", type=new_folder, default="profile", metavar="DIR",
+        help="folder for report.html, trace.json and profile.json (default: profile); "
+        "files of these names in it are replaced",
+    )  # fmt: skip
     parser.add_argument(
         "--against", metavar="FILE", help="the profile.json of an earlier run: show what changed"
     )
     parser.add_argument(
-        "--neuron-explorer", metavar="DIR", help="write the tables of Neuron Explorer's schema too"
-    )
+        "--neuron-explorer", type=new_folder, metavar="DIR",
+        help="write the tables of Neuron Explorer's schema too",
+    )  # fmt: skip
     parser.add_argument(
         "--explorer-format", choices=("parquet", "csv"), default="parquet",
         help="the form of these tables",

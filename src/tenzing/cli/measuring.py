@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from tenzing import commands, fleet, report
-from tenzing.cli.arguments import EXIT_OK, command, progress, script_output
+from tenzing.cli.arguments import EXIT_OK, command, new_file, progress, script_output
 
 MODEL_HELP = "a known model's name, a config.json or its folder (random weights), or model.py:name"
 
@@ -21,7 +21,7 @@ def add_commands(sub: Any) -> None:
     )  # fmt: skip
     parser.add_argument("path", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument(
-        "--task", type=_words, default=(), metavar="TASKS",
+        "--task", type=_tasks, default=(), metavar="TASKS",
         help=f"of {', '.join(commands.TASKS)}; several with commas (default: prefill,decode of a "
         "decoder, else encoder)",
     )  # fmt: skip
@@ -34,13 +34,13 @@ def add_commands(sub: Any) -> None:
         help="tokens of the prompt, or in the cache of a decode step (default: 128)",
     )  # fmt: skip
     parser.add_argument("--device", default="", help="cpu, cuda or cuda:N (default: a GPU if any)")
-    parser.add_argument("--dtype", default="", choices=("", *commands.DTYPES),
+    parser.add_argument("--dtype", default="", choices=commands.DTYPES,
                         help="default: bf16 on a GPU, fp32 on a CPU")  # fmt: skip
     parser.add_argument("--threads", type=int, default=0, help="of the CPU (default: PyTorch's)")
     parser.add_argument("--warmups", type=int, default=3, help="runs before the timed ones")
     parser.add_argument("--repeats", type=int, default=10, help="timed runs")
     parser.add_argument("--compile", action="store_true", help="through torch.compile")
-    parser.add_argument("-o", "--out", metavar="FILE",
+    parser.add_argument("-o", "--out", type=new_file, metavar="FILE",
                         help="add to a JSON file, which `tenzing compare --measured` reads",
                         )  # fmt: skip
 
@@ -62,6 +62,14 @@ def _measure(options: argparse.Namespace) -> int:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word for word in text.split(",") if word)
+
+
+def _tasks(text: str) -> tuple[str, ...]:
+    words = _words(text)
+    unknown = [word for word in words if word not in commands.TASKS]
+    if unknown or not words:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of {', '.join(commands.TASKS)}")
+    return words
 
 
 def _counts(text: str) -> tuple[int, ...]:

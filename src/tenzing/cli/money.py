@@ -22,7 +22,7 @@ def add_commands(sub: Any) -> None:
         "tenzing economics p5.48xlarge --own pue=1.3 --per-s 20000 --demand 50000", _economics,
     )  # fmt: skip
     parser.add_argument("instance", help="an instance; any name with --usd-per-hour")
-    parser.add_argument("--term", default="", choices=("", *facts.TERMS), help="of the price")
+    parser.add_argument("--term", default="", choices=facts.TERMS, help="of the price")
     parser.add_argument("--region", help="of the price")
     parser.add_argument("--usd-per-hour", type=float, metavar="USD", help="your own price")
     parser.add_argument("--own", metavar="NAME=N", type=named_number, action="append", default=[],
@@ -52,7 +52,7 @@ def _add_regions(sub: Any) -> None:
                         "=N weighs one")  # fmt: skip
     parser.add_argument("--most-ms", type=float, default=math.inf, metavar="MS",
                         help="limit of the mean round trip")  # fmt: skip
-    parser.add_argument("--term", default="", choices=("", *facts.TERMS), help="of the price")
+    parser.add_argument("--term", default="", choices=facts.TERMS, help="of the price")
 
 
 def _add_generations(sub: Any) -> None:

@@ -13,6 +13,7 @@ from tenzing.cli.arguments import (
     add_path,
     add_target,
     command,
+    new_file,
     progress,
     script_output,
 )
@@ -32,7 +33,9 @@ def add_commands(sub: Any) -> None:
         "tenzing compile model.py:net -o model.tz --target trn2", _compile,
     )  # fmt: skip
     add_path(parser)
-    parser.add_argument("-o", "--out", required=True, metavar="FILE", help="such as model.tz")
+    parser.add_argument(
+        "-o", "--out", type=new_file, required=True, metavar="FILE", help="such as model.tz"
+    )
     add_target(parser)
     add_modes(parser)
     parser.add_argument(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tenzing import fleet, report
-from tenzing.cli.arguments import EXIT_OK, command, progress
+from tenzing.cli.arguments import EXIT_OK, command, new_file, progress
 from tenzing.errors import UsageError
 
 
@@ -19,7 +19,8 @@ def add_commands(sub: Any) -> None:
         "tenzing predict rows.csv -o predicted.csv", _predict,
     )  # fmt: skip
     predict.add_argument("rows", help="CSV in the schema of published measurements")
-    predict.add_argument("-o", "--out", required=True, metavar="FILE", help="CSV to write")
+    predict.add_argument("-o", "--out", type=new_file, required=True, metavar="FILE",
+                         help="CSV to write")  # fmt: skip
     predict.add_argument("--simulate", action="store_true",
                          help="add times of our own programs (slow at first)")  # fmt: skip
     score = command(

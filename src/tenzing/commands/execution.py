@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Final
 
-from tenzing import compiler, facts
-from tenzing.commands.opening import is_script, split_path
+from tenzing import compiler
+from tenzing.commands.opening import is_script, refuse_unused, simulated, split_path
 from tenzing.commands.programs import Progress, compile_path
 from tenzing.commands.results import KernelResult, RunResult, TimeOnly
 from tenzing.errors import TenzingError, UsageError
@@ -44,7 +44,11 @@ def run(
     source line when something is refused.
     """
     if target is not None:
-        facts.chip(target)
+        simulated(target)
+    refuse_unused(path, argv, {
+        "size": sizes, "autocast": autocast, "autocast_dtype": autocast_dtype,
+        "numerics": numerics, "compare or per_op": compared,
+    })  # fmt: skip
     if not is_script(path):
         options = {
             "target": target, "autocast": autocast, "autocast_dtype": autocast_dtype,
@@ -97,6 +101,8 @@ def run_on(
 ) -> list[RunResult | TenzingError]:
     """The same script or model on several chips; an error stands for a chip that refuses it."""
     results: list[RunResult | TenzingError] = []
+    for target in targets:
+        simulated(target)  # before any of them takes its time
     for target in targets:
         progress(f"running on {target}")
         try:

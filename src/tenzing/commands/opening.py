@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import runpy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, Final
 
 from tenzing import facts
-from tenzing.errors import Loc, TenzingError, UsageError
+from tenzing.errors import Loc, TenzingError, UsageError, close_names
 from tenzing.nki.script import script_error
+
+NKI_PACKAGES: Final = ("nki", "neuronxcc")
 
 
 def is_python(path: str) -> bool:
@@ -38,6 +40,34 @@ def split_path(path: str) -> tuple[Path, str]:
     return file, attribute
 
 
+def simulated(target: str) -> None:
+    """Check that a program can be simulated on ``target``, with a word for names of instances."""
+    if target.strip().lower() in facts.instances():
+        chip = facts.instance(target).chip
+        known = chip in facts.chips()
+        raise UsageError(
+            f"{target} is an instance, and a program is simulated on one chip",
+            allowed=", ".join(facts.chips()),
+            next_step=f"give {chip}" if known else "compare a model by its name or config.json",
+        )
+    facts.simulated_chip(target)
+
+
+def refuse_unused(path: str, argv: Sequence[str], modes: Mapping[str, Any]) -> None:
+    """Refuse what would have no effect: ``modes`` of a script, script words of a model."""
+    given = [f"--{name.replace('_', '-')}" for name, value in modes.items() if value]
+    if is_script(path) and given:
+        raise UsageError(
+            "a script decides itself what it computes; this option is for models",
+            got=", ".join(given),
+            next_step="leave it out, give model.py:name for a model, or pass words to the script "
+            "after --",
+        )
+    if argv and not is_script(path):
+        raise UsageError("words after -- are for scripts", got=" ".join(argv),
+                         allowed="kernel.py")  # fmt: skip
+
+
 @contextmanager
 def _code_of(file: Path) -> Iterator[None]:
     """The user's own code runs: it may import from its folder, and its errors become messages."""
@@ -55,6 +85,13 @@ def _code_of(file: Path) -> Iterator[None]:
             f"{file.name} ended with exit code {stop.code}",
             next_step='keep such code under `if __name__ == "__main__":`',
         ) from None
+    except ModuleNotFoundError as error:
+        if error.name not in NKI_PACKAGES:
+            raise script_error(file, error) from None
+        raise UsageError(
+            f"{file.name} imports {error.name}: it is a script with kernels, not a model",
+            next_step=f"give the whole file: {file}",
+        ) from None
     except Exception as error:
         raise script_error(file, error) from None
     finally:
@@ -71,7 +108,10 @@ def load_model(file: Path, attribute: str) -> tuple[Any, tuple[Any, ...]]:
         names = runpy.run_path(str(file))
     if attribute not in names:
         known = ", ".join(n for n in names if not n.startswith("_"))
-        raise UsageError(f"{file} has no '{attribute}'", allowed=known or "it defines nothing")
+        raise UsageError(
+            f"{file} has no '{attribute}'", allowed=known or "it defines nothing",
+            next_step="give one that is a model, or a pair (model, inputs)",
+        )  # fmt: skip
     found = names[attribute]
     if _makes_a_model(found):
         with _code_of(file):
@@ -111,9 +151,10 @@ def open_model(path: str, sizes: Mapping[str, int]) -> tuple[Any, tuple[Any, ...
         return load_model(file, attribute)
     if not Path(path).exists() and not facts.knows_model(path):
         raise UsageError(
-            f"{path} is not a file, nor the name of a known model",
-            next_step="give kernel.py, model.py:name, a model's file or folder, or one of: "
-            + ", ".join(facts.models()),
+            f"there is no file or folder {path}, and no known model of that name",
+            allowed=close_names(path, facts.models()) or None,
+            next_step="give kernel.py, model.py:name, a model's file or folder, or a model that "
+            "`tenzing facts` lists",
         )
     return path, ()
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tenzing import facts
 from tenzing.commands.execution import TARGET, run
-from tenzing.commands.opening import is_script
+from tenzing.commands.opening import is_script, refuse_unused, simulated
 from tenzing.commands.programs import Progress, compile_path
 from tenzing.commands.results import KernelResult, ModelChange, ModelProfile, RunResult
 from tenzing.compiler import Compiled, Loaded
@@ -37,9 +36,12 @@ def profile(
     UsageError for a model of more than three million instructions, and what :func:`run` raises.
     """
     if is_script(path):
-        return run(path, target=target, argv=argv, autocast=autocast, progress=progress)
+        return run(
+            path, target=target, argv=argv, autocast=autocast, sizes=sizes, progress=progress
+        )
+    refuse_unused(path, argv, {})
     if target is not None:
-        facts.chip(target)
+        simulated(target)
     progress(f"compiling {path} for {target or TARGET}")
     compiled = compile_path(path, sizes or {}, target=target, autocast=autocast)
     count = compiled.time.instructions

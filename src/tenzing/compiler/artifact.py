@@ -48,7 +48,7 @@ PS_PER_US: Final = 1_000_000
 NUMERICS: Final = ("instruction", "graph")
 
 
-@dataclass
+@dataclass(repr=False)
 class Compiled:
     """A model as a program for one chip.
 
@@ -70,6 +70,15 @@ class Compiled:
     _programs: dict[str, Program] = field(default_factory=dict, repr=False)
     _analyses: dict[str, Analysis] = field(default_factory=dict, repr=False)
     _times: dict[str, GraphTime] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        """Name, chip, types and modes in a line: notebooks print what a cell returns."""
+        graph = self.imported.graph
+        types = (", ".join(str(v.type) for v in side) for side in (graph.inputs, graph.outputs))
+        modes = f"numerics={self.numerics}, autocast={self.autocast}"
+        return (
+            f"{type(self).__name__}({graph.name} on {self.target}: {' -> '.join(types)}; {modes})"
+        )
 
     @cached_property
     def _optimised(self) -> tuple[Graph, tuple[Step, ...]]:
@@ -341,7 +350,7 @@ def compile(
     products, which saves norms and residuals; None, the default, does so where it is faster.
     Raises UnsupportedOp, UsageError or FactsError.
     """
-    chip = facts.chip(target)
+    chip = facts.simulated_chip(target)
     check_modes(numerics, autocast, autocast_dtype)
     ranks = Mesh.of(mesh)
     check_axes(ranks)
@@ -402,7 +411,7 @@ def torch_backend(module: Any, example_inputs: Sequence[Any], **options: Any) ->
 
 
 def _executor(target: str) -> torch_compile.Executor:
-    name = facts.chip(target).name
+    name = facts.simulated_chip(target).name
 
     def execute(graph: Graph, inputs: Sequence[Array]) -> Sequence[Array]:
         return run_graph(graph, inputs, reference.prepare(graph, {}), name)[0]

@@ -253,7 +253,7 @@ class Alias:
     target: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Graph:
     """Nodes in execution order between inputs, parameters and outputs.
 
@@ -268,6 +268,9 @@ class Graph:
     outputs: tuple[Value, ...]
     aliases: tuple[Alias, ...] = ()
     preparation: Graph | None = None
+
+    def __repr__(self) -> str:
+        return f"Graph({self.name}: {len(self.nodes)} nodes)"
 
     @property
     def work(self) -> Work:

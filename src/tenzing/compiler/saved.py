@@ -274,7 +274,7 @@ def _read_example(
     return fill(nesting.arguments, arrays), fill(nesting.keywords, arrays)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class Loaded(Compiled):
     """A program from a file: the graph after the passes and its prepared weights are there already.
 

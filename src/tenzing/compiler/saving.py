@@ -54,6 +54,11 @@ def save(
     cannot hold.
     """
     target = Path(path)
+    if not isinstance(compiled, Compiled):
+        raise UsageError(
+            "only a compiled model can be saved", got=type(compiled).__name__,
+            next_step="tenzing.compile(model, example_inputs) gives one",
+        )  # fmt: skip
     if weights not in WEIGHT_PLACES:
         raise UsageError("weights", got=weights, allowed=", ".join(WEIGHT_PLACES))
     if not target.parent.is_dir():

@@ -25,7 +25,7 @@ from tenzing.compiler.timing import GraphTime, time_graph
 from tenzing.errors import UsageError
 
 
-@dataclass
+@dataclass(repr=False)
 class Training:
     """A model that learns on the simulated chip.
 
@@ -40,6 +40,12 @@ class Training:
     autocast_dtype: str = "bf16"
     steps_done: int = 0
     frozen: Mapping[str, Array] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        """Name, chip, weights and steps in a line."""
+        count = len(self.traced.names)
+        return (f"Training({self.traced.graph.name} on {self.target}: {count} weights; "
+                f"{self.steps_done} steps done, autocast={self.autocast})")  # fmt: skip
 
     @property
     def state(self) -> dict[str, Array]:
@@ -148,7 +154,7 @@ def compile_training(
     ``seed`` starts dropout and other random numbers, whose state moves on with every step; without
     it ``torch.initial_seed()`` does.
     """
-    chip = facts.chip(target)
+    chip = facts.simulated_chip(target)
     check_modes(numerics, autocast, autocast_dtype)
     inputs, keywords = split_example(example_inputs, example_keywords)
     rule = torch_training.rule_of(optimizer)

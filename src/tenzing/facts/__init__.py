@@ -2,7 +2,7 @@
 
 from tenzing.facts.accelerator import Accelerator, accelerator, accelerators, rival, rival_facts
 from tenzing.facts.catalogue import find_shape, shapes
-from tenzing.facts.chip import Chip, all_chips, chip, chips
+from tenzing.facts.chip import Chip, all_chips, chip, chips, simulated_chip
 from tenzing.facts.economy import economy, launches, server
 from tenzing.facts.explorer import ExplorerField, ExplorerSchema, explorer_schema
 from tenzing.facts.fact import Alternative, Fact, Source
@@ -36,5 +36,6 @@ __all__ = [
     "instances_of", "knows_model", "launches", "model", "model_entry", "model_json", "models",
     "no_price", "power", "power_facts", "price", "prices", "recording", "region", "regions",
     "render", "render_model", "residuals", "rival", "rival_facts", "schema_page", "server",
-    "shapes", "software", "software_facts", "sources", "task", "task_about", "term_of", "tasks",
+    "shapes", "simulated_chip", "software", "software_facts", "sources", "task", "task_about",
+    "tasks", "term_of",
 ]  # fmt: skip

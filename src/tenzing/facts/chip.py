@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from tenzing.errors import FactsError
+from tenzing.errors import FactsError, UsageError
 from tenzing.facts import sheet as sheets
 from tenzing.facts.book import Book
 from tenzing.facts.fact import Source
@@ -62,9 +62,21 @@ def chip(name: str) -> Chip:
             return Chip(**record)
     named = ", ".join(f"{n} ({', '.join(r['aliases'])})" for n, r in _records().items())
     raise FactsError(
-        f"no chip is named {name!r}", got=repr(name), allowed=named,
+        f"no chip is named {name!r}", allowed=named,
         next_step="run `tenzing facts` for what is known about each",
     )  # fmt: skip
+
+
+def simulated_chip(name: str) -> Chip:
+    """A fresh Chip that can be simulated; UsageError for one whose facts do not reach that far."""
+    found = chip(name)
+    if found.name not in chips():
+        raise UsageError(
+            f"{found.name} runs no NKI, and too little is published to simulate it", got=repr(name),
+            allowed=", ".join(chips()),
+            next_step=f"`tenzing facts {found.name}` shows what is known",
+        )  # fmt: skip
+    return found
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from tenzing.errors import FactsError
+from tenzing.errors import FactsError, close_names
 from tenzing.facts import sheet as sheets
 from tenzing.facts.accelerator import SLICE, accelerator, accelerators
 from tenzing.facts.book import Book
@@ -87,8 +87,8 @@ def instance(name: str) -> Instance:
     record = _records().get(name.strip().lower())
     if record is None:
         raise FactsError(
-            f"no instance is named {name!r}", got=repr(name), allowed=", ".join(_records()),
-            next_step="add it to facts/instances with a source",
+            f"no instance is named {name!r}", allowed=close_names(name, _records()) or None,
+            next_step="`tenzing facts` lists the instances",
         )  # fmt: skip
     return Instance(**record)
 

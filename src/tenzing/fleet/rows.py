@@ -162,9 +162,10 @@ def _check(file: Path, header: list[str], lines: list[tuple[int, list[str]]]) ->
     for at, line in lines:
         if len(line) != len(header):
             raise UsageError(
-                f"{file.name} line {at} has {len(line)} cells", got=len(line),
+                f"{file.name} line {at} has {len(line)} cells",
                 allowed=f"{len(header)}, as the header", where=Loc(str(file), at),
-                next_step="quote cells that contain commas",
+                next_step="quote cells that contain commas" if len(line) > len(header)
+                else "keep the commas of empty cells",
             )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from tenzing.errors import Finding
+from tenzing.errors import Finding, Loc
 from tenzing.isa.operand import Array, Space, Storage, resolve_loc
 from tenzing.isa.program import Program
 from tenzing.machine import native
@@ -311,6 +311,21 @@ def _union_bytes(ranges: list[tuple[int, int]]) -> int:
     return total
 
 
+def _places(live: list[Storage]) -> list[tuple[str, Loc]]:
+    """The largest live tensors by the lines that made them, equal ones of a line as one."""
+    groups: dict[tuple[str, Loc], int] = {}
+    for storage in live:
+        loc = resolve_loc(storage.loc_key)
+        if loc is not None:
+            shape = "x".join(map(str, storage.shape))
+            words = f"{shape} {storage.dtype.name}, {format_bytes(storage_bytes(storage))}"
+            groups[words, loc] = groups.get((words, loc), 0) + 1
+    return [
+        (f"live: {f'{count} of ' if count > 1 else ''}{words} per partition", loc)
+        for (words, loc), count in list(groups.items())[:LISTED_TENSORS]
+    ]
+
+
 def _overflow(
     program: Program, space: Space, failed: Storage, storages: list[Storage], result: Placement,
     limits: tuple[int, int],
@@ -320,13 +335,7 @@ def _overflow(
     live = [s for s in storages if result.first[s.id] <= when <= result.last[s.id]]
     live.sort(key=storage_bytes, reverse=True)
     total = sum(storage_bytes(s) for s in live)
-    related = []
-    for storage in live[:LISTED_TENSORS]:
-        loc = resolve_loc(storage.loc_key)
-        if loc is not None:
-            shape = "x".join(map(str, storage.shape))
-            size_text = format_bytes(storage_bytes(storage))
-            related.append((f"live: {shape} {storage.dtype.name}, {size_text} per partition", loc))
+    related = _places(live)
     has = f"{program.chip.name} has {format_bytes(size)} ({space.value}.bytes_per_partition)"
     text = f"{format_bytes(total)} per partition are live at once ({len(live)} tensors); {has}"
     if total <= size:

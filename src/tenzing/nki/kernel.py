@@ -190,7 +190,7 @@ def _run(
     count = 1
     for dim in grid:
         count *= dim.cores
-    chip = facts.chip(current.target)
+    chip = facts.simulated_chip(current.target)
     if count > chip.integer("core.per_chip"):
         raise UsageError(f"{chip.name} has {chip.integer('core.per_chip')} cores",
                          got=f"a grid over {count} cores")  # fmt: skip

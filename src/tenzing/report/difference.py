@@ -22,15 +22,15 @@ LINES: Final = 8  # source lines shown, by how much their share changed
 
 def read_profile(path: Path) -> dict[str, Any]:
     """A profile.json that ``tenzing profile`` wrote; UsageError for anything else."""
+    wanted = "give the profile.json of an earlier `tenzing profile`"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         found["kernels"] = [_slowest_core(kernel) for kernel in found["kernels"]]
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read", got=str(error)) from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{path} cannot be read", got=reason, next_step=wanted) from None
     except (AttributeError, KeyError, TypeError):
-        raise UsageError(f"{path} is no profile",
-                         next_step="give the profile.json of an earlier `tenzing profile`",
-                         ) from None  # fmt: skip
+        raise UsageError(f"{path} is no profile", next_step=wanted) from None
     return dict(found)
 
 

@@ -153,11 +153,11 @@ def _bill_text(kernel: KernelResult) -> str:
     bill = kernel.bill
     if bill is None:
         return "money: no instance with this chip is known"
-    words = (f"money: {bill.items_per_s:,.0f} per second on {bill.instance}, all "
+    words = (f"money: {bill.items_per_s:,.0f} executions a second on {bill.instance}, all "
              f"{bill.cores} cores busy")  # fmt: skip
     if bill.usd_per_million is None:
         return f"{words}; {NO_PRICE}"
-    return (f"{words}; ${bill.usd_per_million:.4g} per million at ${bill.usd_per_hour:g} per hour "
+    return (f"{words}; ${bill.usd_per_million:.4g} per million at ${bill.usd_per_hour:g} an hour "
             f"({bill.term.replace('_', ' ')}, {bill.price_date})")  # fmt: skip
 
 

@@ -148,9 +148,7 @@ def _capacity(chip: Chip, memory: str) -> int:
 
 def _fit_words(peak: int, capacity: int) -> str:
     share = f"{peak / capacity:.0%}" if peak <= capacity else f"{peak / capacity:.0%}, DOES NOT FIT"
-    return (
-        f"{format_bytes(peak)} of {format_bytes(capacity)} per partition at its fullest ({share})"
-    )
+    return f"{format_bytes(peak)} of {format_bytes(capacity)} per partition needed ({share})"
 
 
 def engine_table(analysis: Analysis) -> Table:

@@ -89,7 +89,7 @@ def rule_of(optimizer: Any) -> Rule:
     name = type(optimizer).__name__
     groups = getattr(optimizer, "param_groups", None)
     if name not in ("AdamW", "SGD") or not groups:
-        raise UsageError("optimizer", got=name if groups else repr(optimizer),
+        raise UsageError("no rule for this optimizer", got=name if groups else repr(optimizer),
                          allowed='torch.optim.AdamW or SGD instances, "adamw", "sgd"')  # fmt: skip
     if len(groups) > 1:
         raise UsageError("optimizer with several parameter groups", got=len(groups), allowed=1)
