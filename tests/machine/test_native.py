@@ -22,6 +22,7 @@ from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
 
 from .programs import PLACES, Step, recorded, steps
+from .test_chains import COLUMNS, copies
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the native core is not built")
 F32 = np.dtype(np.float32)
@@ -52,6 +53,13 @@ def agree_on_addresses(program: Program, size: int, bank: int) -> None:
         limits = (size, ALIGNMENT, bank, whole)
         fast = native_trial(movable, fixed, placement, limits)
         assert fast == python_trial(movable, fixed, placement, limits)
+
+
+@pytest.mark.parametrize("target", ["trn1", "trn2"])
+def test_chains_of_one_engine(target: str) -> None:
+    with session(target, Options(values=False)):
+        launch = copies.launch(Spec((128, COLUMNS), F32), chained=True)
+    agree(launch.programs[0])
 
 
 @given(steps(), PLACES)
