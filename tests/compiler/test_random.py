@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from tenzing import compiler
-from tenzing.compiler import ops
+from tenzing.compiler import ops, reference
+from tenzing.compiler.execution import run_graph
+from tenzing.compiler.graph import F32, Graph, GraphBuilder, Value
+from tenzing.compiler.passes import default_pipeline
 from tenzing.errors import UnsupportedOp
 
 torch = pytest.importorskip("torch")
@@ -165,6 +168,76 @@ def test_torch_compile_draws_from_pytorchs_generator() -> None:
     torch.manual_seed(1)
     assert torch.equal(compiled(x), first)
     assert not torch.equal(compiled(x), first)
+
+
+def kept_at_random(b: GraphBuilder, x: Value, state: Value, offset: int, shape: Any) -> Value:
+    """x where a word of its own is below a half, else zero."""
+    words = b.add(ops.RandomBits(shape, offset), state)
+    high = b.add(ops.ShiftRightLogical(), words, b.add(ops.Constant.splat(8, shape, words.dtype)))
+    number = b.add(ops.Convert(F32), high)
+    half = b.add(ops.Constant.splat(2.0**23, shape, F32))
+    kept = b.add(ops.Compare("lt"), number, half)
+    if shape != x.shape:
+        kept = b.add(ops.BroadcastInDim(x.shape, tuple(range(len(shape)))), kept)
+    return b.add(ops.Select(), kept, x, b.add(ops.Constant.splat(0.0, x.shape, F32)))
+
+
+def same_on_chip(graph: Graph) -> Graph:
+    """The graph after the passes, whose words on the chip are those of the reference."""
+    final = default_pipeline().run(graph)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(graph.inputs[0].shape).astype(np.float32)
+    given = [x, np.array([2**31 - 3], np.int32)]
+    found = run_graph(final, given, {}, "trn2")[0]
+    for one, other in zip(found, reference.run(graph, given, {}), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
+    return final
+
+
+@pytest.mark.parametrize("shape", [(130, 9), (3, 5000), (1, 7), (300, 2), (2, 3, 30000)])
+@pytest.mark.parametrize("summed", [True, False], ids=["summed", "plain"])
+def test_a_group_draws_its_own_words(shape: tuple[int, ...], summed: bool) -> None:
+    """No word goes through memory, and each belongs to its element, however rows are cut."""
+    b = GraphBuilder("g")
+    x, state = b.input("x", shape, F32), b.input("state", (1,), np.int32)
+    outputs = [kept_at_random(b, x, state, 5, shape)]
+    if summed:
+        outputs.append(b.add(ops.Reduce("add", (len(shape) - 1,)), outputs[0]))
+    final = same_on_chip(b.build(outputs))
+    assert final.count() == {"fused": 1}
+
+
+def test_one_word_for_a_whole_row() -> None:
+    b = GraphBuilder("g")
+    x, state = b.input("x", (200, 6), F32), b.input("state", (1,), np.int32)
+    assert "random_bits" not in same_on_chip(
+        b.build([kept_at_random(b, x, state, 0, (200, 1))])
+    ).count()  # fmt: skip
+
+
+def test_draws_after_one_another_stay_in_groups_of_their_own() -> None:
+    b = GraphBuilder("g")
+    x, state = b.input("x", (200, 6), F32), b.input("state", (1,), np.int32)
+    first = kept_at_random(b, x, state, 0, (200, 6))
+    final = same_on_chip(b.build([kept_at_random(b, first, state, 1, (200, 6))]))
+    assert final.count() == {"fused": 2}
+
+
+def test_dropout_joins_the_norm_and_the_sum_beside_it() -> None:
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.norm = torch.nn.Linear(12, 12), torch.nn.LayerNorm(12)
+
+        def forward(self, x: Any) -> Any:
+            return self.norm(x + torch.nn.functional.dropout(self.up(x), 0.1)).square().mean()
+
+    x = torch.randn(9, 12)
+    step = compiler.compile_training(Block().train(), (x,), seed=3)
+    group = next(n.op.body for n in step.graph.nodes
+                 if n.op.name == "fused" and "random_bits" in n.op.body.count())  # fmt: skip
+    assert {"random_bits", "layer_norm", "add"} <= group.count().keys()
+    assert "random_bits" not in step.graph.count()
 
 
 def test_what_cannot_be_drawn_is_named() -> None:

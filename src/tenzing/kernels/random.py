@@ -24,7 +24,7 @@ def random_bits(state: NkiTensor, elements: int, offset: int = 0) -> NkiTensor:
     consecutive words row by row, so the words do not depend on how they are cut.
     """
     out = nl.ndarray((elements,), dtype=nl.uint32, buffer=nl.hbm)
-    _seed(state, offset)
+    seed_generator(state, offset)
     lanes = nl.tile_size.pmax
     width = min(max(elements // lanes, FEWEST_COLUMNS), MOST_COLUMNS)
     ring = Ring((lanes, width), nl.uint32, IN_FLIGHT)
@@ -38,7 +38,8 @@ def random_bits(state: NkiTensor, elements: int, offset: int = 0) -> NkiTensor:
     return out
 
 
-def _seed(state: NkiTensor, offset: int) -> None:
+def seed_generator(state: NkiTensor, offset: int = 0) -> None:
+    """Let Vector draw from ``state`` (one 32-bit integer in HBM) + ``offset``, wrapping."""
     seed = nl.ndarray((1, 1), dtype=nl.int32, buffer=nl.sbuf)
     move(seed, state.reshape((1, 1)))
     if offset:
@@ -50,4 +51,4 @@ def _seed(state: NkiTensor, offset: int) -> None:
     nisa.set_rng_seed(src_seeds=seed)
 
 
-__all__ = ["random_bits"]
+__all__ = ["random_bits", "seed_generator"]

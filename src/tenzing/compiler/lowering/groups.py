@@ -13,6 +13,7 @@ from typing import Final
 
 from tenzing.compiler.graph import Graph, Node, Value
 from tenzing.compiler.lowering.access import is_whole, load_access, load_repeated
+from tenzing.compiler.lowering.random import draw_of, drawn_before, start_drawing
 from tenzing.compiler.lowering.registry import dense, device_dtype, lowers
 from tenzing.compiler.lowering.streaming import run_streamed, taken_apart
 from tenzing.compiler.lowering.tiles import Body, Tile
@@ -47,6 +48,10 @@ def _fused(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     if all(a is not None for a in aliases):
         return [a for a in aliases if a is not None]
     tiling = _tiling(op)
+    draw = draw_of(op)
+    if draw is not None and (tiling.streamed or tiling.block < tiling.columns):
+        op, inputs = drawn_before(op, draw, inputs)
+        tiling = _tiling(op)
     outs = [
         alias if alias is not None else dense(_stored_shape(op, tiling, value), value.dtype)
         for alias, value in zip(aliases, op.body.outputs, strict=True)
@@ -63,7 +68,13 @@ def _run_blocks(
     op: Fused, tiling: Tiling, inputs: list[NkiTensor], outs: Sequence[NkiTensor | None]
 ) -> None:
     pmax = nl.tile_size.pmax
-    given = list(zip(inputs, tiling.accesses, op.body.inputs, strict=True))
+    draw = draw_of(op)
+    known = start_drawing(op, draw, inputs) if draw is not None else {}
+    given = [
+        (x, access, value)
+        for x, access, value in zip(inputs, tiling.accesses, op.body.inputs, strict=True)
+        if value not in known
+    ]
     for at, width in spans(tiling.columns, tiling.block):
         repeated = {
             value: load_repeated(x, access, min(tiling.rows, pmax), at, width)
@@ -72,7 +83,7 @@ def _run_blocks(
         }
         for start, count in spans(tiling.rows, pmax):
             body = Body(op.body, count, width)
-            loaded: dict[Value, Tile] = {}
+            loaded: dict[Value, Tile] = dict(known)
             for x, access, value in given:
                 if value in repeated:
                     whole = repeated[value]
@@ -116,7 +127,9 @@ def _flattened(op: Fused, columns_max: int) -> Tiling | None:
     elements = op.rows * op.columns
     crowded = op.rows < nl.tile_size.pmax < op.columns
     thin = op.columns * nl.tile_size.pmax < columns_max < elements
-    wide = all(math.prod(v.shape) == elements for v in op.body.outputs)
+    draw = draw_of(op)
+    made = [*op.body.outputs, *(draw.outputs if draw is not None else ())]
+    wide = all(math.prod(v.shape) == elements for v in made)
     if not wide or not (crowded or thin):
         return None
     columns = _divisor(elements, columns_max)

@@ -101,6 +101,11 @@ class Body:
         return wide
 
 
+def widest(body: Graph) -> int:
+    """Columns of a group's body: more than one, unless every value has one per row."""
+    return max((v.shape[-1] for v in body.values() if len(v.shape) > 1), default=1)
+
+
 def spread(tile: NkiTensor, width: int) -> NkiTensor:
     """A view that repeats a single column."""
     return tile if tile.shape[1] == width else tile.broadcast(1, width)
@@ -119,4 +124,4 @@ def _splat(node: Node) -> float:
     return int(op.number) if op.dtype.kind in "iub" else op.number
 
 
-__all__ = ["TILE_RULES", "Body", "Tile", "spread", "tiles", "width_of"]
+__all__ = ["TILE_RULES", "Body", "Tile", "spread", "tiles", "widest", "width_of"]

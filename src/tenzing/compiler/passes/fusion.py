@@ -13,6 +13,7 @@ from tenzing.compiler.ops import (
     Constant,
     Elementwise,
     Fused,
+    RandomBits,
     Reduce,
     Reshape,
     RowComposite,
@@ -55,6 +56,11 @@ class Unit:
         return min(self.nodes)
 
     @property
+    def draws(self) -> bool:
+        """Whether it draws random bits: one sequence, from one seed, to a unit."""
+        return any(isinstance(node.op, RandomBits) for node in self.nodes.values())
+
+    @property
     def elements(self) -> int:
         """Elements of a unit without a tile: equal for all its values."""
         return next(iter(self.nodes.values())).outputs[0].type.elements
@@ -72,14 +78,14 @@ def row_tile(node: Node) -> Tile | None:
 
 
 def is_fusible(node: Node) -> bool:
-    """Elementwise, a row composite, or a reduction of the last dims."""
+    """Elementwise, random bits, a row composite, or a reduction of the last dims."""
     if any(value.type.elements == 0 for value in (*node.inputs, *node.outputs)):
         return False
     if isinstance(node.op, Reduce):
         wide = [dim for dim, size in enumerate(node.inputs[0].shape) if size > 1]
         reduced = [dim for dim in wide if dim in node.op.dims]
         return bool(reduced) and wide[-len(reduced) :] == reduced
-    return isinstance(node.op, Elementwise | RowComposite)
+    return isinstance(node.op, Elementwise | RowComposite | RandomBits)
 
 
 class _Fusion:
@@ -127,6 +133,8 @@ class _Fusion:
         tile = one.tile or other.tile
         if one.tile and other.tile and one.tile != other.tile:
             return False
+        if one.draws and other.draws:
+            return False
         for reader, source in self._edges(one, other):
             needed = self._edge_tile(reader, source)
             if needed is False:
@@ -147,6 +155,8 @@ class _Fusion:
 
     def _edge_tile(self, reader: Node, value: Value) -> Tile | bool | None:
         """None when the reader sees the value as it is, a tile when one number per row."""
+        if isinstance(reader.op, RandomBits):
+            return False  # a state is there before anything is drawn
         if isinstance(reader.op, RowComposite) and value in reader.inputs[1:]:
             return False  # weights of a row composite lie along columns
         view = self._view(value)
@@ -258,9 +268,13 @@ class _Group:
 
     def _add(self, node: Node) -> None:
         self.builder.loc, self.builder.scope = node.loc, node.scope
-        wide = node.inputs[0].type.elements == self.rows * self.columns
+        first = node.outputs[0] if isinstance(node.op, RandomBits) else node.inputs[0]
+        wide = first.type.elements == self.rows * self.columns
         shape = (self.rows, self.columns if wide else 1)
-        if isinstance(node.op, RowComposite):
+        if isinstance(node.op, RandomBits):
+            state = self.builder.add(Reshape((1,)), self._tile(node.inputs[0], (1, 1)))
+            result = self.builder.add(replace(node.op, shape=shape), state)
+        elif isinstance(node.op, RowComposite):
             extras = [self._column(value) for value in node.inputs[1:]]
             result, *numbers = self.builder.emit(
                 node.op, self._tile(node.inputs[0], shape), *extras
