@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 from tenzing import facts
 from tenzing.compiler.ops import ExpertBlocks, ExpertLinear, ExpertOrder, TakeRows, block_count
 from tenzing.kernels.experts import expert_blocks, expert_order, expert_rows, take_rows
+from tenzing.machine import Options, analyse
+from tenzing.nki import Spec, session
+from tenzing.units import PS_PER_NS
 
 from .running import normal, run
 
@@ -57,6 +61,30 @@ def test_blocks_and_rows_multiply_with_the_chosen_matrix(chip: str) -> None:
     index = np.array([3, 3, 0], np.int32)
     got = run(expert_rows, x[:3], w, index, target=chip)
     np.testing.assert_allclose(got, ExpertLinear().reference(x[:3], w, index)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_more_columns_than_are_summed_at_a_time(chip: str) -> None:
+    x, w = normal(6, 150), normal(3, 150, 2100, seed=1)
+    index = np.array([2, 0], np.int32)
+    got = run(expert_rows, x[:2], w, index, target=chip)
+    np.testing.assert_allclose(got, ExpertLinear().reference(x[:2], w, index)[0], atol=1e-4)
+    got = run(expert_blocks, x, w, index, target=chip)
+    np.testing.assert_allclose(got, ExpertBlocks().reference(x, w, index)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(8, 768, 2048), (2, 4096, 3584)])
+def test_weights_of_single_rows_stream(shape: tuple[int, int, int]) -> None:
+    """Rows take little longer than the DMA engines need for their matrices."""
+    rows, depth, columns = shape
+    bf16, chip = np.dtype(ml_dtypes.bfloat16), facts.chip("trn2")
+    with session(chip.name, Options(values=False)):
+        x, w = Spec((rows, depth), bf16), Spec((8, depth, columns), bf16)
+        launch = expert_rows.launch(x, w, Spec((rows,), np.dtype(np.int32)))
+    taken_ns = analyse(launch.programs[0]).total_ps / PS_PER_NS
+    moved = rows * depth * columns * bf16.itemsize
+    rate = chip.number("dma.engine_gb_s") * chip.integer("dma.engines")
+    assert taken_ns < 1.25 * moved / rate
 
 
 def test_rows_outside_the_table_are_zero() -> None:

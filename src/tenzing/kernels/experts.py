@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tenzing.kernels.tiles import cast, copy_from_psum, load_row_broadcast, spans, transpose_blocks
+from tenzing.kernels.operands import Ring
+from tenzing.kernels.tiles import (
+    cast,
+    copy_from_psum,
+    load_row_broadcast,
+    move,
+    spans,
+    transpose_blocks,
+)
 from tenzing.nki import isa as nisa
 from tenzing.nki import jit
 from tenzing.nki import language as nl
 from tenzing.nki.tensor import NkiTensor
 
-WEIGHT_SHARE: Final = 0.25  # of a partition: one set of weights loads while another multiplies
+COLUMN_BANKS: Final = 4  # of PSUM for one block of columns; the next block sums in the others
+WEIGHT_SHARE: Final = 0.25  # of a partition for weights on their way to TensorE
 ROW_CHUNK: Final = 2048  # rows counted at a time: four float32 tiles of a few KiB per partition
 FILL_PARTITIONS: Final = 16  # divides every block size
 
@@ -23,20 +32,14 @@ def expert_rows(x: NkiTensor, w: NkiTensor, index: NkiTensor, out_dtype: Any = N
     Every row reads its own matrix; its address is computed on chip from the index.
     """
     rows = x.shape[0]
-    columns = w.shape[2]
-    out = nl.ndarray((rows, columns), dtype=out_dtype or x.dtype, buffer=nl.hbm)
+    out = nl.ndarray((rows, w.shape[2]), dtype=out_dtype or x.dtype, buffer=nl.hbm)
     matrices = _Matrices(w, index)
-    pmax = nl.tile_size.pmax
-    for start, count in spans(rows, pmax):
+    for start, count in spans(rows, nl.tile_size.pmax):
         turned = _turned_rows(x, start, count, w.dtype)
         for place in range(count):
-            numbers = matrices.rows_of(start + place)
             own = [block[0 : block.shape[0], place : place + 1] for block in turned]
-            for column, width in spans(columns, matrices.column_block):
-                weights = matrices.load(numbers, column, width)
-                done = _products(own, weights, out.dtype)
-                row = start + place
-                nisa.dma_copy(dst=out[row : row + 1, column : column + width], src=done)
+            row = start + place
+            matrices.multiply(own, row, out[row : row + 1])
     return out
 
 
@@ -49,17 +52,12 @@ def expert_blocks(x: NkiTensor, w: NkiTensor, owner: NkiTensor, out_dtype: Any =
     slots = x.shape[0]
     blocks = owner.shape[0]
     size = slots // blocks
-    columns = w.shape[2]
-    out = nl.ndarray((slots, columns), dtype=out_dtype or x.dtype, buffer=nl.hbm)
+    out = nl.ndarray((slots, w.shape[2]), dtype=out_dtype or x.dtype, buffer=nl.hbm)
     matrices = _Matrices(w, owner)
     for number in range(blocks):
         start = number * size
         turned = _turned_rows(x, start, size, w.dtype)
-        numbers = matrices.rows_of(number)
-        for column, width in spans(columns, matrices.column_block):
-            weights = matrices.load(numbers, column, width)
-            done = _products(turned, weights, out.dtype)
-            nisa.dma_copy(dst=out[start : start + size, column : column + width], src=done)
+        matrices.multiply(turned, number, out[start : start + size])
     return out
 
 
@@ -82,28 +80,56 @@ class _Matrices:
         numbers = load_row_broadcast(chosen, 0, chosen.shape[0], high)
         self.first = nl.ndarray(numbers.shape, dtype=nl.float32, buffer=nl.sbuf)
         nisa.tensor_scalar(dst=self.first, data=numbers, op0=nl.multiply, operand0=self.depth)
+        self.column_block = min(self.columns, COLUMN_BANKS * nl.tile_size.gemm_moving_fmax)
         budget = int(nl.tile_size.total_available_sbuf_size * WEIGHT_SHARE)
-        step = int(nl.tile_size.gemm_moving_fmax)
-        fit = budget // (blocks * w.dtype.itemsize)
-        self.column_block = min(self.columns, max(fit // step, 1) * step)
+        fit = budget // (self.column_block * w.dtype.itemsize)
+        self.numbers: dict[int, NkiTensor] = {}
+        self._number(0)
+        self.tiles = Ring((high, self.column_block), w.dtype, max(fit, 2))
 
-    def rows_of(self, place: int) -> NkiTensor:
-        """Row numbers of the matrix chosen at ``place``: one k block per column."""
-        numbers = nl.ndarray(self.ramp.shape, dtype=nl.int32, buffer=nl.sbuf)
-        base = self.first[0 : self.first.shape[0], place : place + 1]
-        nisa.tensor_scalar(dst=numbers, data=self.ramp, op0=nl.add, operand0=base)
-        return numbers
+    def multiply(self, turned: list[NkiTensor], place: int, out: NkiTensor) -> None:
+        """Rows, as tiles [k block, rows], times the matrix chosen at ``place``.
 
-    def load(self, numbers: NkiTensor, column: int, width: int) -> list[NkiTensor]:
-        """Columns of the chosen matrix as tiles [k block, width]."""
-        tiles = []
-        for block, (_, size) in enumerate(spans(self.depth, nl.tile_size.pmax)):
-            tile = nl.ndarray((size, width), dtype=self.dtype, buffer=nl.sbuf)
-            part = self.table[0 : self.table.shape[0], column : column + width]
-            chosen = part.vector_select(0, numbers[0:size, block : block + 1])
-            nisa.dma_copy(dst=tile, src=chosen)
-            tiles.append(tile)
-        return tiles
+        Every k block is used for all columns of a block as soon as it is there.
+        """
+        numbers = self.numbers.pop(place)
+        self._number(place + 1)
+        count = out.shape[0]
+        for column, width in spans(self.columns, self.column_block):
+            banks = [
+                (at, nl.ndarray((count, size), dtype=nl.float32, buffer=nl.psum))
+                for at, size in spans(width, nl.tile_size.gemm_moving_fmax)
+            ]
+            for block, stationary in enumerate(turned):
+                weights = self._load(numbers, block, column, width)
+                for at, bank in banks:
+                    moving = weights[0 : weights.shape[0], at : at + bank.shape[1]]
+                    nisa.nc_matmul(dst=bank, stationary=stationary, moving=moving,
+                                   accumulate=block > 0)  # fmt: skip
+            done = nl.ndarray((count, width), dtype=out.dtype, buffer=nl.sbuf)
+            for turn, (at, bank) in enumerate(banks):
+                copy_from_psum(done[0:count, at : at + bank.shape[1]], bank, turn)
+            move(out[0:count, column : column + width], done)
+
+    def _number(self, place: int) -> None:
+        """Row numbers of the matrix chosen at ``place``, if there is one: one k block per column.
+
+        Vector works in order: numbers made one matrix ahead do not wait for the sums of this one.
+        """
+        if place < self.first.shape[1]:
+            numbers = nl.ndarray(self.ramp.shape, dtype=nl.int32, buffer=nl.sbuf)
+            base = self.first[0 : self.first.shape[0], place : place + 1]
+            nisa.tensor_scalar(dst=numbers, data=self.ramp, op0=nl.add, operand0=base)
+            self.numbers[place] = numbers
+
+    def _load(self, numbers: NkiTensor, block: int, column: int, width: int) -> NkiTensor:
+        """One k block of some columns of the chosen matrix: [k block, width]."""
+        pmax = nl.tile_size.pmax
+        size = min(self.depth - block * pmax, pmax)
+        tile = self.tiles.next(size, width)
+        part = self.table[0 : self.table.shape[0], column : column + width]
+        nisa.dma_copy(dst=tile, src=part.vector_select(0, numbers[0:size, block : block + 1]))
+        return tile
 
 
 def _turned_rows(x: NkiTensor, start: int, count: int, dtype: Any) -> list[NkiTensor]:
@@ -111,19 +137,6 @@ def _turned_rows(x: NkiTensor, start: int, count: int, dtype: Any) -> list[NkiTe
     tile = nl.ndarray((count, x.shape[1]), dtype=x.dtype, buffer=nl.sbuf)
     nisa.dma_copy(dst=tile, src=x[start : start + count, 0 : x.shape[1]])
     return transpose_blocks(cast(tile, dtype), nl.tile_size.pmax)
-
-
-def _products(turned: list[NkiTensor], weights: list[NkiTensor], dtype: Any) -> NkiTensor:
-    """Rows times the loaded columns, in SBUF."""
-    count, width = turned[0].shape[1], weights[0].shape[1]
-    done = nl.ndarray((count, width), dtype=dtype, buffer=nl.sbuf)
-    for turn, (at, size) in enumerate(spans(width, nl.tile_size.gemm_moving_fmax)):
-        product = nl.ndarray((count, size), dtype=nl.float32, buffer=nl.psum)
-        for k, (stationary, block) in enumerate(zip(turned, weights, strict=True)):
-            moving = block[0 : block.shape[0], at : at + size]
-            nisa.nc_matmul(dst=product, stationary=stationary, moving=moving, accumulate=k > 0)
-        copy_from_psum(done[0:count, at : at + size], product, turn)
-    return done
 
 
 # -- sorting -----------------------------------------------------------------------------------
