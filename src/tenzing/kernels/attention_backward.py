@@ -12,7 +12,7 @@ from typing import Any
 from tenzing.kernels.attention_masks import Band, Form, MaskTiles
 from tenzing.kernels.attention_operands import load_heads, turned_heads
 from tenzing.kernels.attention_rows import inverse_sums, row_probabilities, row_scores
-from tenzing.kernels.tiles import copy_from_psum, spans, transpose_spans
+from tenzing.kernels.tiles import copy_from_psum, move, spans, transpose_spans
 from tenzing.nki import isa as nisa
 from tenzing.nki import jit
 from tenzing.nki import language as nl
@@ -184,7 +184,7 @@ class _KeyHead:
                 nisa.nc_matmul(dst=product, stationary=left, moving=keys, accumulate=order > 0)
             nisa.tensor_scalar(dst=done[0:count, column : column + part], data=product,
                                op0=nl.multiply, operand0=self.form.scale)  # fmt: skip
-        nisa.dma_copy(dst=out[start : start + count], src=done)
+        move(out[start : start + count], done)
 
     def store(self, dk: NkiTensor, dv: NkiTensor) -> None:
         """Write the gradients of keys and values [keys, width]."""
@@ -197,7 +197,7 @@ class _KeyHead:
                     copy_from_psum(done, total, number)
                 else:
                     nisa.tensor_scalar(dst=done, data=total, op0=nl.multiply, operand0=factor)
-                nisa.dma_copy(dst=out[at : at + size], src=done)
+                move(out[at : at + size], done)
 
 
 __all__ = ["attention_backward"]

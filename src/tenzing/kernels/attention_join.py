@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from tenzing.kernels.attention_masks import Range
+from tenzing.kernels.tiles import move
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
 from tenzing.nki.tensor import NkiTensor
@@ -65,7 +66,7 @@ def finish(block: Block, number: int, product: NkiTensor, unit: float, empty: bo
 
 def _store(block: Block, done: NkiTensor) -> None:
     """Write the result; with prebuilt descriptors, which hold the queue up for less time."""
-    nisa.dma_copy(dst=block.out, src=done, dge_mode=nisa.dge_mode.none)
+    move(block.out, done)
 
 
 def _inverse(sums: NkiTensor, empty: bool) -> NkiTensor:

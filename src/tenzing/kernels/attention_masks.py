@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tenzing.kernels.tiles import move
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
 from tenzing.nki.tensor import NkiTensor
@@ -168,7 +169,7 @@ class MaskTiles:
         steps = [s if n > 1 else 0 for s, n in zip(mask.strides, mask.shape, strict=True)]
         offset = sum(at * step for at, step in zip(place, steps, strict=False))
         tile = nl.ndarray((count, keys), dtype=mask.dtype, buffer=nl.sbuf)
-        nisa.dma_copy(dst=tile, src=mask.ap([[steps[2], count], [steps[3], keys]], offset=offset))
+        move(tile, mask.ap([[steps[2], count], [steps[3], keys]], offset=offset))
         return tile
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenzing.kernels.tiles import cast, spans, transpose_spans
+from tenzing.kernels.tiles import cast, move, spans, transpose_spans
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
 from tenzing.nki.tensor import NkiTensor
@@ -19,7 +19,7 @@ def load_heads(x: NkiTensor, start: int, count: int, dtype: Any) -> NkiTensor:
     """Rows of one sequence, all heads side by side: [count, heads * dim]."""
     heads, dim = x.shape[1:]
     tile = nl.ndarray((count, heads * dim), dtype=x.dtype, buffer=nl.sbuf)
-    nisa.dma_copy(dst=tile.reshape((count, heads, dim)), src=x[start : start + count])
+    move(tile.reshape((count, heads, dim)), x[start : start + count])
     return cast(tile, dtype)
 
 
@@ -64,7 +64,10 @@ def turned(x: NkiTensor, dtype: Any) -> list[NkiTensor]:
         tile = nl.ndarray((size, length), dtype=dtype, buffer=nl.sbuf)
         for at, rows in spans(length, ROWS_PER_TURN):
             part = tile[0:size, at : at + rows]
-            nisa.dma_transpose(dst=part, src=x[at : at + rows, column : column + size])
+            nisa.dma_transpose(
+                dst=part, src=x[at : at + rows, column : column + size],
+                dge_mode=nisa.dge_mode.none,
+            )  # fmt: skip
         tiles.append(tile)
     return tiles
 
@@ -102,11 +105,11 @@ class KeyHead:
         if full:
             tile = nl.ndarray((pmax, full, width), dtype=self.v.dtype, buffer=nl.sbuf)
             rows = self.v[low : low + full * pmax].reshape((full, pmax, width))
-            nisa.dma_copy(dst=tile, src=rows.permute((1, 0, 2)), dge_mode=nisa.dge_mode.none)
+            move(tile, rows.permute((1, 0, 2)))
             tile = cast(tile, self.dtype)
             blocks += [tile[0:pmax, n] for n in range(full)]
         if low + full * pmax < high:
             rest = nl.ndarray((high - low - full * pmax, width), dtype=self.v.dtype, buffer=nl.sbuf)
-            nisa.dma_copy(dst=rest, src=self.v[low + full * pmax : high])
+            move(rest, self.v[low + full * pmax : high])
             blocks.append(cast(rest, self.dtype))
         return k, blocks

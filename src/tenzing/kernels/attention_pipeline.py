@@ -159,7 +159,7 @@ class _Pipeline:
         if by_dma:
             turned = nl.ndarray((pmax, by_dma, count), dtype=self.form.dtype, buffer=nl.sbuf)
             source = step.probs[0:count, 0 : by_dma * pmax].reshape((count, by_dma, pmax))
-            nisa.dma_transpose(dst=turned, src=source)
+            nisa.dma_transpose(dst=turned, src=source, dge_mode=nisa.dge_mode.none)
             step.turned = [turned[0:pmax, n] for n in range(by_dma)]
 
     def _turn(self, step: Step) -> None:

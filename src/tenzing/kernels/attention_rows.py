@@ -6,7 +6,7 @@ from typing import Any
 
 from tenzing.kernels.attention_masks import UNSEEN, Form
 from tenzing.kernels.attention_operands import load_heads, turned_heads
-from tenzing.kernels.tiles import spans, transpose_blocks
+from tenzing.kernels.tiles import move, spans, transpose_blocks
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
 from tenzing.nki.tensor import NkiTensor
@@ -92,7 +92,7 @@ def _some_heads(
                         data=part, op0=nl.multiply, operand0=factors[0:count, n : n + 1],
                     )  # fmt: skip
         target = out[start : start + count]
-        nisa.dma_copy(dst=target, src=done.reshape((count, heads, width)))
+        move(target, done.reshape((count, heads, width)))
 
 
 def row_scores(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tenzing.kernels.tiles import cast, copy_from_psum, spans
+from tenzing.kernels.tiles import cast, copy_from_psum, move, spans
 from tenzing.kernels.windows import (
     COLUMN,
     DEPTH,
@@ -156,7 +156,7 @@ class _Part:
                 tap : tap + taps, self.start : self.start + size, first : first + count
             ]  # fmt: skip
             at = place * size
-            nisa.dma_copy(dst=tile[at : at + size], src=part.permute((1, 0, 2)))
+            move(tile[at : at + size], part.permute((1, 0, 2)))
         return tile
 
     def _diagonal(self, tile: NkiTensor, first: int) -> None:
@@ -168,7 +168,7 @@ class _Part:
             part = flat[0:taps, 0:depth, start : start + width]
             down = slice(group * depth, (group + 1) * depth)
             across = slice(group * width, (group + 1) * width)
-            nisa.dma_copy(dst=tile[down, 0:taps, across], src=part.permute((1, 0, 2)))
+            move(tile[down, 0:taps, across], part.permute((1, 0, 2)))
 
 
 def _parts(
@@ -212,7 +212,7 @@ def _group(
                     for p, t, w in zip(parts, tiles, weights, strict=True)
                 ]
                 done = _block(products, block, finish, None if shifts is None else shifts[turn])
-                nisa.dma_copy(dst=block.of(finish.out[number], first + at, size), src=done)
+                move(block.of(finish.out[number], first + at, size), done)
 
 
 def _width_block(parts: list[_Part], width: int) -> int:
@@ -231,7 +231,7 @@ def _load_bias(bias: NkiTensor | None, first: int, count: int) -> list[NkiTensor
     for at, size in spans(count, nl.tile_size.pmax):
         tile = nl.ndarray((size, 1), dtype=bias.dtype, buffer=nl.sbuf)
         part = bias[first + at : first + at + size]
-        nisa.dma_copy(dst=tile, src=part.reshape((size, 1)))
+        move(tile, part.reshape((size, 1)))
         tiles.append(cast(tile, nl.float32))
     return tiles
 
@@ -283,12 +283,12 @@ def _depthwise(source: _Source, geometry: Geometry, finish: Finish) -> None:
     for first, count in spans(total, nl.tile_size.pmax):
         loaded = nl.ndarray((count, each, taps), dtype=source.w.dtype, buffer=nl.sbuf)
         part = flat[0:taps, first : first + count, 0:each]
-        nisa.dma_copy(dst=loaded, src=part.permute((1, 2, 0)))
+        move(loaded, part.permute((1, 2, 0)))
         weights, shifts = cast(loaded, nl.float32), None
         if finish.bias is not None:
             table = finish.bias.reshape((total, each))
             shifts = nl.ndarray((count, each), dtype=finish.bias.dtype, buffer=nl.sbuf)
-            nisa.dma_copy(dst=shifts, src=table[first : first + count, 0:each])
+            move(shifts, table[first : first + count, 0:each])
             shifts = cast(shifts, nl.float32)
         pairs = zip(source.volumes, finish.out, strict=True)
         for (x, out), block in itertools.product(pairs, blocks(geometry, itemsize, most)):
@@ -298,7 +298,7 @@ def _depthwise(source: _Source, geometry: Geometry, finish: Finish) -> None:
                 column = None if shifts is None else shifts[0:count, number : number + 1]
                 own = weights[0:count, number, 0:taps]
                 done = _activated(_taps(tile, own, column, geometry, block), finish)
-                nisa.dma_copy(dst=block.of(apart.select(1, number), first, count), src=done)
+                move(block.of(apart.select(1, number), first, count), done)
 
 
 def _activated(tile: NkiTensor, finish: Finish) -> NkiTensor:

@@ -135,7 +135,7 @@ class _Matrices:
 def _turned_rows(x: NkiTensor, start: int, count: int, dtype: Any) -> list[NkiTensor]:
     """Rows of x as tiles [k block, rows]."""
     tile = nl.ndarray((count, x.shape[1]), dtype=x.dtype, buffer=nl.sbuf)
-    nisa.dma_copy(dst=tile, src=x[start : start + count, 0 : x.shape[1]])
+    move(tile, x[start : start + count, 0 : x.shape[1]])
     return transpose_blocks(cast(tile, dtype), nl.tile_size.pmax)
 
 
@@ -290,7 +290,7 @@ def _store_sum(out: NkiTensor, at: int, parts: list[NkiTensor], most: float | No
             nisa.tensor_copy(dst=target, src=total)
         else:
             nisa.tensor_scalar(dst=target, data=total, op0=nl.minimum, operand0=most)
-    nisa.dma_copy(dst=out[at : at + size].reshape((1, size)), src=row)
+    move(out[at : at + size].reshape((1, size)), row)
 
 
 def _fill(out: NkiTensor, number: int) -> None:
@@ -298,7 +298,7 @@ def _fill(out: NkiTensor, number: int) -> None:
     tile = nl.ndarray((FILL_PARTITIONS, out.shape[0] // FILL_PARTITIONS), dtype=nl.int32,
                       buffer=nl.sbuf)  # fmt: skip
     nisa.memset(dst=tile, value=number)
-    nisa.dma_copy(dst=out.reshape(tile.shape), src=tile)
+    move(out.reshape(tile.shape), tile)
 
 
 def _scatter_rows(sources: NkiTensor, row_slot: NkiTensor, repeat: int) -> None:
@@ -309,13 +309,13 @@ def _scatter_rows(sources: NkiTensor, row_slot: NkiTensor, repeat: int) -> None:
         row = nl.ndarray((1, size), dtype=nl.int32, buffer=nl.sbuf)
         pattern = [[1, size // repeat], [0, repeat]]
         nisa.iota(dst=row, pattern=pattern, offset=at // repeat)
-        nisa.dma_copy(dst=numbers[at : at + size].reshape((1, size)), src=row)
+        move(numbers[at : at + size].reshape((1, size)), row)
     table = sources.reshape((sources.shape[0], 1))
     for at, size in spans(rows, nl.tile_size.pmax):
         slot = nl.ndarray((size, 1), dtype=nl.int32, buffer=nl.sbuf)
-        nisa.dma_copy(dst=slot, src=row_slot[at : at + size].reshape((size, 1)))
+        move(slot, row_slot[at : at + size].reshape((size, 1)))
         number = nl.ndarray((size, 1), dtype=nl.int32, buffer=nl.sbuf)
-        nisa.dma_copy(dst=number, src=numbers[at : at + size].reshape((size, 1)))
+        move(number, numbers[at : at + size].reshape((size, 1)))
         nisa.dma_copy(dst=table.vector_select(0, slot), src=number)
 
 
@@ -331,12 +331,12 @@ def take_rows(table: NkiTensor, index: NkiTensor) -> NkiTensor:
     out = nl.ndarray((total, columns), dtype=table.dtype, buffer=nl.hbm)
     for start, count in spans(total, nl.tile_size.pmax):
         numbers = nl.ndarray((count, 1), dtype=index.dtype, buffer=nl.sbuf)
-        nisa.dma_copy(dst=numbers, src=index[start : start + count].reshape((count, 1)))
+        move(numbers, index[start : start + count].reshape((count, 1)))
         rows = nl.ndarray((count, columns), dtype=table.dtype, buffer=nl.sbuf)
         nisa.memset(dst=rows, value=0.0)
         chosen = table.vector_select(0, numbers)
         nisa.dma_copy(dst=rows, src=chosen, oob_mode=nisa.oob_mode.skip)
-        nisa.dma_copy(dst=out[start : start + count, 0:columns], src=rows)
+        move(out[start : start + count, 0:columns], rows)
     return out
 
 

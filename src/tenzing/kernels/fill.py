@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tenzing.kernels.tiles import spans
+from tenzing.kernels.tiles import move, spans
 from tenzing.nki import isa as nisa
 from tenzing.nki import jit
 from tenzing.nki import language as nl
@@ -20,17 +20,17 @@ def filled(value: NkiTensor, elements: int) -> NkiTensor:
     lanes = max(min(nl.tile_size.pmax, elements // BLOCK_COLUMNS), 1)
     width = min(elements, BLOCK_COLUMNS)
     column = nl.ndarray((lanes, 1), dtype=value.dtype, buffer=nl.sbuf)
-    nisa.dma_copy(dst=column, src=value.ap([[0, lanes], [1, 1]]))
+    move(column, value.ap([[0, lanes], [1, 1]]))
     tile = nl.ndarray((lanes, width), dtype=value.dtype, buffer=nl.sbuf)
     nisa.tensor_copy(dst=tile, src=column.broadcast(1, width))
     for start, size in spans(elements, lanes * width):
         rows, rest = divmod(size, width)
         if rows:
             target = out.ap([[width, rows], [1, width]], offset=start)
-            nisa.dma_copy(dst=target, src=tile[0:rows, 0:width])
+            move(target, tile[0:rows, 0:width])
         if rest:
             target = out.ap([[rest, 1], [1, rest]], offset=start + rows * width)
-            nisa.dma_copy(dst=target, src=tile[0:1, 0:rest])
+            move(target, tile[0:1, 0:rest])
     return out
 
 
@@ -42,7 +42,7 @@ def ramp(size: int, dtype: Any) -> NkiTensor:
     for start, width in spans(size, BLOCK_COLUMNS):
         tile = nl.ndarray((1, width), dtype=dtype, buffer=nl.sbuf)
         nisa.iota(dst=tile, pattern=[[1, width]], offset=start)
-        nisa.dma_copy(dst=line[0:1, start : start + width], src=tile)
+        move(line[0:1, start : start + width], tile)
     return out
 
 

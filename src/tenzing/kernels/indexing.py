@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tenzing.isa import numerics
-from tenzing.kernels.tiles import cast, spans
+from tenzing.kernels.tiles import cast, move, spans
 from tenzing.nki import isa as nisa
 from tenzing.nki import jit
 from tenzing.nki import language as nl
@@ -37,7 +37,7 @@ def gather_rows(table: NkiTensor, indices: NkiTensor) -> NkiTensor:
         for at, width in spans(columns, ROW_COLUMNS_MAX):
             part = nl.ndarray((count, width), dtype=table.dtype, buffer=nl.sbuf)
             nisa.dma_copy(dst=part, src=table[0:rows, at : at + width].vector_select(0, index))
-            nisa.dma_copy(dst=out[start : start + count, at : at + width], src=part)
+            move(out[start : start + count, at : at + width], part)
     return out
 
 
@@ -49,15 +49,15 @@ def gather_columns(x: NkiTensor, indices: NkiTensor) -> NkiTensor:
     out = nl.ndarray((rows, count), dtype=x.dtype, buffer=nl.hbm)
     for start, lanes in spans(rows, nl.tile_size.pmax):
         tile = nl.ndarray((lanes, columns), dtype=x.dtype, buffer=nl.sbuf)
-        nisa.dma_copy(dst=tile, src=x[start : start + lanes, 0:columns])
+        move(tile, x[start : start + lanes, 0:columns])
         for at, width in spans(count, LINE_COLUMNS_MAX):
             window = (slice(start, start + lanes), slice(at, at + width))
             index = nl.ndarray((lanes, width), dtype=indices.dtype, buffer=nl.sbuf)
-            nisa.dma_copy(dst=index, src=indices[window])
+            move(index, indices[window])
             found = nl.ndarray((lanes, width), dtype=x.dtype, buffer=nl.sbuf)
             place = _clamped(index, columns, nl.uint32)
             nisa.nc_n_gather(dst=found, data=tile, indices=place)
-            nisa.dma_copy(dst=out[window], src=found)
+            move(out[window], found)
     return out
 
 
@@ -74,7 +74,7 @@ def scatter_rows(table: NkiTensor, indices: NkiTensor, updates: NkiTensor) -> No
         index = _load_column(flat, start, count)
         for at, width in spans(columns, ROW_COLUMNS_MAX):
             part = nl.ndarray((count, width), dtype=table.dtype, buffer=nl.sbuf)
-            nisa.dma_copy(dst=part, src=updates[start : start + count, at : at + width])
+            move(part, updates[start : start + count, at : at + width])
             place = table[0:rows, at : at + width].vector_select(0, index)
             nisa.dma_copy(dst=place, src=part, oob_mode=nisa.oob_mode.skip)
 
@@ -95,7 +95,7 @@ def scatter_add_rows(table: NkiTensor, indices: NkiTensor, updates: NkiTensor) -
         equal = _equal_indices(indices.reshape((total,)), index, start, kind)
         for at, width in spans(columns, nl.tile_size.gemm_moving_fmax):
             new = nl.ndarray((count, width), dtype=updates.dtype, buffer=nl.sbuf)
-            nisa.dma_copy(dst=new, src=updates[start : start + count, at : at + width])
+            move(new, updates[start : start + count, at : at + width])
             summed = nl.ndarray((count, width), dtype=nl.float32, buffer=nl.psum)
             nisa.nc_matmul(dst=summed, stationary=equal, moving=cast(new, kind))
             place = table[0:rows, at : at + width].vector_select(0, index)
@@ -119,12 +119,12 @@ def row_numbers(indices: NkiTensor, outer: int, size: int) -> NkiTensor:
     for first, blocks in spans(outer, nl.tile_size.pmax):
         for at, width in spans(count, LINE_COLUMNS_MAX):
             index = nl.ndarray((blocks, width), dtype=indices.dtype, buffer=nl.sbuf)
-            nisa.dma_copy(dst=index, src=flat.ap([[0, blocks], [1, width]], offset=at))
+            move(index, flat.ap([[0, blocks], [1, width]], offset=at))
             base = nl.ndarray((blocks, width), dtype=nl.int32, buffer=nl.sbuf)
             nisa.iota(dst=base, pattern=[[0, width]], offset=first * size, channel_multiplier=size)
             row = nl.ndarray((blocks, width), dtype=nl.int32, buffer=nl.sbuf)
             nisa.tensor_tensor(dst=row, data1=base, data2=_clamped(index, size), op=nl.add)
-            nisa.dma_copy(dst=out[first : first + blocks, at : at + width], src=row)
+            move(out[first : first + blocks, at : at + width], row)
     return out
 
 
@@ -143,7 +143,7 @@ def element_numbers(indices: NkiTensor, size: int, inner: int) -> NkiTensor:
             shape = (blocks, taken * inner)
             window = (slice(first, first + blocks), slice(j * inner, (j + taken) * inner))
             index = nl.ndarray(shape, dtype=indices.dtype, buffer=nl.sbuf)
-            nisa.dma_copy(dst=index, src=lines[window])
+            move(index, lines[window])
             base = nl.ndarray(shape, dtype=nl.int32, buffer=nl.sbuf)
             nisa.iota(
                 dst=base, pattern=[[0, taken], [1, inner]], offset=first * size * inner,
@@ -153,7 +153,7 @@ def element_numbers(indices: NkiTensor, size: int, inner: int) -> NkiTensor:
             nisa.tensor_tensor(
                 dst=place, data1=_times(_clamped(index, size), inner), data2=base, op=nl.add
             )
-            nisa.dma_copy(dst=results[window], src=place)
+            move(results[window], place)
     return out
 
 
@@ -174,19 +174,19 @@ def window_rows(
         if large == small:
             continue
         start = nl.ndarray((1, total), dtype=position.dtype, buffer=nl.sbuf)
-        nisa.dma_copy(dst=start, src=position.ap([[0, 1], [0, total]], offset=dim))
+        move(start, position.ap([[0, 1], [0, total]], offset=dim))
         moved = nl.ndarray((1, total), dtype=nl.int32, buffer=nl.sbuf)
         shift = _times(_clamped(start, large - small + 1), steps[dim])
         nisa.tensor_tensor(dst=moved, data1=rows, data2=shift, op=nl.add)
         rows = moved
     out = nl.ndarray((total,), dtype=nl.int32, buffer=nl.hbm)
-    nisa.dma_copy(dst=out.reshape((1, total)), src=rows)
+    move(out.reshape((1, total)), rows)
     return out
 
 
 def _load_column(flat: NkiTensor, start: int, count: int) -> NkiTensor:
     index = nl.ndarray((count, 1), dtype=flat.dtype, buffer=nl.sbuf)
-    nisa.dma_copy(dst=index, src=flat[start : start + count, 0:1])
+    move(index, flat[start : start + count, 0:1])
     return index
 
 
@@ -229,7 +229,7 @@ def _equal_indices(flat: NkiTensor, index: NkiTensor, start: int, dtype: Any) ->
     """``[i, j]``: 1 where index i equals index j, compared as 32-bit integers."""
     count = index.shape[0]
     line = nl.ndarray((count, count), dtype=flat.dtype, buffer=nl.sbuf)
-    nisa.dma_copy(dst=line, src=flat.ap([[0, count], [1, count]], offset=start))
+    move(line, flat.ap([[0, count], [1, count]], offset=start))
     same = nl.ndarray((count, count), dtype=flat.dtype, buffer=nl.sbuf)
     nisa.tensor_tensor(dst=same, data1=line, data2=index.broadcast(1, count), op=nl.equal)
     return cast(same, dtype)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tenzing.kernels.tiles import cast, spans
+from tenzing.kernels.tiles import cast, move, spans
 from tenzing.kernels.windows import DIMS, Block, Geometry, Triple, blocks, load_window
 from tenzing.nki import isa as nisa
 from tenzing.nki import jit
@@ -27,7 +27,7 @@ def pool(x: NkiTensor, kind: Any, fill: float, geometry: Geometry) -> NkiTensor:
         for block in blocks(geometry, x.dtype.itemsize, POSITIONS):
             tile = load_window(x, (first, count), block, geometry, fill)
             best = _combined(tile, kind, geometry, block)
-            nisa.dma_copy(dst=block.of(out, first, count), src=cast(best, out.dtype))
+            move(block.of(out, first, count), cast(best, out.dtype))
     return out
 
 
@@ -63,10 +63,10 @@ def unpool_max(x: NkiTensor, grad: NkiTensor, geometry: Geometry) -> NkiTensor:
             else:
                 tile = load_window(x, (first, count), block, geometry, LOWEST)
                 given = nl.ndarray((count, *block.counts), dtype=grad.dtype, buffer=nl.sbuf)
-                nisa.dma_copy(dst=given, src=block.of(grad, first, count))
+                move(given, block.of(grad, first, count))
                 spread = _scattered(tile, cast(given, nl.float32), geometry, block)
                 _cut(done, spread, elements, block, geometry)
-            nisa.dma_copy(dst=elements.of(out, first, count), src=done)
+            move(elements.of(out, first, count), done)
     return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tenzing.kernels.tiles import spans
+from tenzing.kernels.tiles import move, spans
 from tenzing.nki import isa as nisa
 from tenzing.nki import jit
 from tenzing.nki import language as nl
@@ -30,9 +30,7 @@ def reduce_middle(x: NkiTensor, op: Any, out_dtype: Any = None) -> NkiTensor:
             tile = nl.ndarray((count, taken, run), dtype=x.dtype, buffer=nl.sbuf)
             offset = (first * reduced + at) * inner + start * run
             step = run if lanes > 1 else reduced * inner
-            nisa.dma_copy(
-                dst=tile, src=x.ap([[step, count], [inner, taken], [1, run]], offset=offset)
-            )
+            move(tile, x.ap([[step, count], [inner, taken], [1, run]], offset=offset))
             part = nl.ndarray((count, run), dtype=nl.float32, buffer=nl.sbuf)
             nisa.tensor_reduce(dst=part, op=op, data=tile.permute((0, 2, 1)), axis=2)
             if total is not None:
@@ -44,7 +42,7 @@ def reduce_middle(x: NkiTensor, op: Any, out_dtype: Any = None) -> NkiTensor:
         done = nl.ndarray((count, run), dtype=out.dtype, buffer=nl.sbuf)
         nisa.tensor_copy(dst=done, src=total)
         offset = first * inner + start * run
-        nisa.dma_copy(dst=out.ap([[run, count], [1, run]], offset=offset), src=done)
+        move(out.ap([[run, count], [1, run]], offset=offset), done)
     return out
 
 

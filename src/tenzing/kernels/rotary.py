@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenzing.kernels.tiles import spans
+from tenzing.kernels.tiles import move, spans
 from tenzing.nki import isa as nisa
 from tenzing.nki import jit
 from tenzing.nki import language as nl
@@ -35,16 +35,16 @@ def rotary(
             for first, several in spans(heads, together):
                 few = slice(first, first + several)
                 tile = nl.ndarray((count, several, width), dtype=x.dtype, buffer=nl.sbuf)
-                nisa.dma_copy(dst=tile, src=x[b, start : start + count, few])
+                move(tile, x[b, start : start + count, few])
                 done = _turned(tile, cosine, sine, interleaved)
-                nisa.dma_copy(dst=out[b, start : start + count, few], src=done)
+                move(out[b, start : start + count, few], done)
     return result
 
 
 def _table(rows: NkiTensor) -> NkiTensor:
     count, width = rows.shape
     tile = nl.ndarray((count, 1, width), dtype=rows.dtype, buffer=nl.sbuf)
-    nisa.dma_copy(dst=tile, src=rows)
+    move(tile, rows)
     return tile
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tenzing.kernels.tiles import spans
+from tenzing.kernels.tiles import move, spans
 from tenzing.nki import isa as nisa
 from tenzing.nki import jit
 from tenzing.nki import language as nl
@@ -32,7 +32,7 @@ def cumulative(x: NkiTensor, kind: str, out_dtype: Any = None) -> NkiTensor:
         for at, width in spans(columns, BLOCK_COLUMNS):
             window = (slice(start, start + count), slice(at, at + width))
             tile = nl.ndarray((count, width), dtype=x.dtype, buffer=nl.sbuf)
-            nisa.dma_copy(dst=tile, src=x[window])
+            move(tile, x[window])
             running = nl.ndarray((count, width), dtype=nl.float32, buffer=nl.sbuf)
             plain = kind in ("add", "multiply")
             nisa.tensor_tensor_scan(
@@ -44,7 +44,7 @@ def cumulative(x: NkiTensor, kind: str, out_dtype: Any = None) -> NkiTensor:
             if out.dtype != running.dtype:
                 done = nl.ndarray((count, width), dtype=out.dtype, buffer=nl.sbuf)
                 nisa.tensor_copy(dst=done, src=running)
-            nisa.dma_copy(dst=out[window], src=done)
+            move(out[window], done)
     return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tenzing.kernels.tiles import cast, spans
+from tenzing.kernels.tiles import cast, move, spans
 from tenzing.nki import isa as nisa
 from tenzing.nki import jit
 from tenzing.nki import language as nl
@@ -24,20 +24,20 @@ def linear_scan(a: NkiTensor, b: NkiTensor, start: NkiTensor) -> NkiTensor:
     for row, count in spans(rows, nl.tile_size.pmax):
         here = slice(row, row + count)
         first = nl.ndarray((count, 1), dtype=start.dtype, buffer=nl.sbuf)
-        nisa.dma_copy(dst=first, src=start[here, 0:1])
+        move(first, start[here, 0:1])
         state = cast(first, nl.float32)
         for at, size in spans(steps, TIME_CHUNK):
             now = slice(at, at + size)
             factors = nl.ndarray((count, size), dtype=a.dtype, buffer=nl.sbuf)
-            nisa.dma_copy(dst=factors, src=a[here, now])
+            move(factors, a[here, now])
             added = nl.ndarray((count, size), dtype=b.dtype, buffer=nl.sbuf)
-            nisa.dma_copy(dst=added, src=b[here, now])
+            move(added, b[here, now])
             states = nl.ndarray((count, size), dtype=nl.float32, buffer=nl.sbuf)
             nisa.tensor_tensor_scan(
                 dst=states, data0=factors, data1=added, initial=state, op0=nl.multiply, op1=nl.add
             )
             state = states[0:count, size - 1 : size]
-            nisa.dma_copy(dst=out[here, now], src=cast(states, out.dtype))
+            move(out[here, now], cast(states, out.dtype))
     return out
 
 

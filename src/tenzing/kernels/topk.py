@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenzing.kernels.tiles import cast, spans
+from tenzing.kernels.tiles import cast, move, spans
 from tenzing.nki import isa as nisa
 from tenzing.nki import jit
 from tenzing.nki import language as nl
@@ -37,8 +37,8 @@ def top_k(
         assert best is not None
         found, place = best
         block = slice(start, start + count)
-        nisa.dma_copy(dst=values[block, 0:k], src=found[0:count, 0:k])
-        nisa.dma_copy(dst=places[block, 0:k], src=cast(place[0:count, 0:k], index_dtype))
+        move(values[block, 0:k], found[0:count, 0:k])
+        move(places[block, 0:k], cast(place[0:count, 0:k], index_dtype))
     return values, places
 
 
@@ -53,7 +53,7 @@ def _best_of_part(
     """Values and places of the best k (in eights) of one searchable part of the rows."""
     (start, count), (at, size) = lanes, window
     tile = nl.ndarray((count, size), dtype=x.dtype, buffer=nl.sbuf)
-    nisa.dma_copy(dst=tile, src=x[start : start + count, at : at + size])
+    move(tile, x[start : start + count, at : at + size])
     place = _search(tile, min(_eights(k), _eights(size)), largest)
     found = nl.ndarray(place.shape, dtype=x.dtype, buffer=nl.sbuf)
     nisa.nc_n_gather(dst=found, data=_at_least_eight(tile), indices=place)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from tenzing.kernels.tiles import spans
+from tenzing.kernels.tiles import move, spans
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
 from tenzing.nki.tensor import NkiTensor
@@ -134,7 +134,7 @@ def load_window(
     if all(elements for elements, _ in inside):
         source = volume[(slice(first, first + count), *(slice(e.start, e.stop) for e, _ in inside))]
         target = tile[(slice(0, count), *(_slice(places) for _, places in inside))]
-        nisa.dma_copy(dst=target, src=source)
+        move(target, source)
     return tile
 
 
@@ -163,7 +163,7 @@ def load_rows_under(
         ]  # fmt: skip
         at = number * channels
         target = tile[at : at + channels, _slice(deep), _slice(high), _slice(places)]
-        nisa.dma_copy(dst=target, src=source)
+        move(target, source)
     return tile
 
 

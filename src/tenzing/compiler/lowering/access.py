@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenzing.compiler.ops.fused import Access
+from tenzing.kernels.tiles import move
 from tenzing.nki import NkiTensor
-from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
 
 
@@ -29,7 +29,7 @@ def load_repeated(
         at, width = 0, 1
     tile = nl.ndarray((partitions, width), dtype=x.dtype, buffer=nl.sbuf)
     source = x.ap([[0, partitions], [step, width]], offset=access.offset + at * step)
-    nisa.dma_copy(dst=tile, src=source)
+    move(tile, source)
     return tile
 
 
@@ -46,9 +46,9 @@ def load_access(
     tile = nl.ndarray((count, width), dtype=x.dtype, buffer=nl.sbuf)
     for row, rows, offset, stride in _row_runs(access, start, count):
         place = row - start
-        nisa.dma_copy(
-            dst=tile[place : place + rows, 0:width],
-            src=x.ap([[stride, rows], [step, width]], offset=offset + at * step),
+        move(
+            tile[place : place + rows, 0:width],
+            x.ap([[stride, rows], [step, width]], offset=offset + at * step),
         )
     return tile
 

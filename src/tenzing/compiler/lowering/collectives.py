@@ -10,8 +10,8 @@ import numpy as np
 
 from tenzing.compiler.graph import Node
 from tenzing.compiler.lowering.registry import constant, copied, dense, lowers
+from tenzing.kernels.tiles import move
 from tenzing.nki import NkiTensor
-from tenzing.nki import isa as nisa
 
 
 @lowers("axis_index")
@@ -34,7 +34,7 @@ def _received(node: Node, part: NkiTensor, dim: int) -> NkiTensor:
     out = dense(node.output.shape, part.dtype)
     for rank in range(node.attrs["ranks"]):
         start = rank * part.shape[dim]
-        nisa.dma_copy(dst=out.slice(dim, start, start + part.shape[dim]), src=part)
+        move(out.slice(dim, start, start + part.shape[dim]), part)
     return out
 
 

@@ -19,9 +19,8 @@ from tenzing.compiler.lowering.streaming import run_streamed, taken_apart
 from tenzing.compiler.lowering.tiles import Body, Tile
 from tenzing.compiler.ops import Reduce, RowComposite
 from tenzing.compiler.ops.fused import Access, Fused
-from tenzing.kernels.tiles import spans
+from tenzing.kernels.tiles import move, spans
 from tenzing.nki import NkiTensor
-from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
 
 SBUF_SHARE: Final = 0.75  # of a partition for the live tiles of a group; the rest is for gaps
@@ -102,7 +101,7 @@ def _store(
     if out.shape[1] == 1:
         at, width = 0, 1
     ready = body.widened(tile, width, out.dtype)
-    nisa.dma_copy(dst=out[start : start + body.rows, at : at + width], src=ready)
+    move(out[start : start + body.rows, at : at + width], ready)
 
 
 def _stored_shape(op: Fused, tiling: Tiling, value: Value) -> tuple[int, int]:

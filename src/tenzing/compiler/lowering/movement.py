@@ -7,8 +7,8 @@ import math
 from tenzing.compiler.graph import Node
 from tenzing.compiler.lowering.registry import constant, copied, dense, device_dtype, lowers
 from tenzing.kernels.fill import filled, ramp
+from tenzing.kernels.tiles import move
 from tenzing.nki import NkiTensor
-from tenzing.nki import isa as nisa
 
 
 @lowers("reshape")
@@ -49,7 +49,7 @@ def _concatenate(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     out = dense(node.output.shape, node.output.dtype)
     at = 0
     for x in inputs:
-        nisa.dma_copy(dst=out.slice(dim, at, at + x.shape[dim]), src=x)
+        move(out.slice(dim, at, at + x.shape[dim]), x)
         at += x.shape[dim]
     return [out]
 
@@ -80,7 +80,7 @@ def _pad(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     shape, low = node.output.shape, node.attrs["low"]
     out = filled(value, math.prod(shape)).reshape(shape or (1,))
     inside = tuple(slice(n, n + size) for n, size in zip(low, node.inputs[0].shape, strict=True))
-    nisa.dma_copy(dst=out[inside] if inside else out, src=x)
+    move(out[inside] if inside else out, x)
     return [out]
 
 

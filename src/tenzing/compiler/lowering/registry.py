@@ -10,8 +10,8 @@ import numpy as np
 
 from tenzing.compiler.graph import Array, Node, registering
 from tenzing.errors import UnsupportedOp
+from tenzing.kernels.tiles import move
 from tenzing.nki import NkiTensor
-from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
 from tenzing.nki.tensor import new_tensor
 
@@ -68,7 +68,7 @@ def constant(array: Array) -> NkiTensor:
 def copied(x: NkiTensor) -> NkiTensor:
     """A dense copy of a strided HBM view, by DMA."""
     out = dense(x.shape, x.dtype)
-    nisa.dma_copy(dst=out, src=x)
+    move(out, x)
     return out
 
 

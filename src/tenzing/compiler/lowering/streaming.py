@@ -15,7 +15,7 @@ from tenzing.compiler.lowering.rowwise import REDUCE
 from tenzing.compiler.lowering.tiles import Body, Tile
 from tenzing.compiler.ops import Reduce, RowComposite
 from tenzing.compiler.ops.fused import Access, Fused
-from tenzing.kernels.tiles import spans
+from tenzing.kernels.tiles import move, spans
 from tenzing.nki import NkiTensor
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
@@ -108,7 +108,7 @@ class _RowBlock:
         for out, value in targets:
             if value not in self.wide:
                 tile = Body(self.body, self.count, 1).widened(self.narrow[value], 1, out.dtype)
-                nisa.dma_copy(dst=out[rows, 0:1], src=tile)
+                move(out[rows, 0:1], tile)
         wide = [(out, value) for out, value in targets if value in self.wide]
         nodes = self._needed(value for _, value in wide)
         for at, width in spans(self.op.columns, self.block) if wide else ():
@@ -116,7 +116,7 @@ class _RowBlock:
             for out, value in wide:
                 body = Body(self.body, self.count, width)
                 tile = body.widened(values[value], width, out.dtype)
-                nisa.dma_copy(dst=out[rows, at : at + width], src=tile)
+                move(out[rows, at : at + width], tile)
 
     def _needed(self, wanted: Iterable[Value]) -> list[Node]:
         """Nodes of wide values that lead to the wanted ones, in order."""
