@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenzing.compiler.ops.fused import Access
+from tenzing.kernels.copies import joined
 from tenzing.kernels.tiles import move
 from tenzing.nki import NkiTensor
 from tenzing.nki import language as nl
@@ -55,7 +56,7 @@ def load_access(
 
 def _row_runs(access: Access, start: int, count: int) -> Iterator[tuple[int, int, int, int]]:
     """First row, rows, element offset and step of each run of evenly spaced rows."""
-    dims = _joined(access.shape[:-1], access.strides[:-1])
+    dims = joined(access.shape[:-1], access.strides[:-1])
     inner, stride = dims[-1] if dims else (1, 0)
     row = start
     while row < start + count:
@@ -67,19 +68,6 @@ def _row_runs(access: Access, start: int, count: int) -> Iterator[tuple[int, int
             offset += index * step
         yield row, rows, offset, stride
         row += rows
-
-
-def _joined(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Neighbouring dims joined where one step leads from one to the next."""
-    dims: list[tuple[int, int]] = []
-    for size, stride in zip(shape, strides, strict=True):
-        if size == 1:
-            continue
-        if dims and dims[-1][1] == size * stride:
-            dims[-1] = (dims[-1][0] * size, stride)
-        else:
-            dims.append((size, stride))
-    return dims
 
 
 __all__ = ["is_whole", "load_access", "load_repeated"]

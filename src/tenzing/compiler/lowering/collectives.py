@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from tenzing.compiler.graph import Node
-from tenzing.compiler.lowering.registry import constant, copied, dense, lowers
+from tenzing.compiler.lowering.registry import constant, dense, lowers
+from tenzing.kernels.copies import copied
 from tenzing.kernels.tiles import move
 from tenzing.nki import NkiTensor
 

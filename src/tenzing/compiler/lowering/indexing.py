@@ -8,11 +8,11 @@ from typing import Final
 from tenzing.compiler.graph import Node, Shape
 from tenzing.compiler.lowering.registry import (
     as_rows,
-    copied,
     lowers,
     lowers_in_place,
     unsupported,
 )
+from tenzing.kernels.copies import copied
 from tenzing.kernels.indexing import (
     element_numbers,
     gather_columns,

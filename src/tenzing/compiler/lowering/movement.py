@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from tenzing.compiler.graph import Node
-from tenzing.compiler.lowering.registry import constant, copied, dense, device_dtype, lowers
+from tenzing.compiler.lowering.registry import constant, dense, device_dtype, lowers
+from tenzing.kernels.copies import copied
 from tenzing.kernels.fill import filled, ramp
 from tenzing.kernels.tiles import move
 from tenzing.nki import NkiTensor

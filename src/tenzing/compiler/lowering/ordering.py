@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable
 
 from tenzing.compiler.graph import Node
-from tenzing.compiler.lowering.registry import as_rows, copied, device_dtype, lowers, unsupported
+from tenzing.compiler.lowering.registry import as_rows, device_dtype, lowers, unsupported
 from tenzing.compiler.lowering.rowwise import REDUCE
+from tenzing.kernels.copies import copied
 from tenzing.kernels.reductions import reduce_middle
 from tenzing.kernels.scans import cumulative
 from tenzing.kernels.topk import SEARCH_MAX, top_k

@@ -8,10 +8,11 @@ from contextlib import suppress
 from typing import Any, Final
 
 from tenzing.compiler.graph import Node
-from tenzing.compiler.lowering.registry import as_rows, copied, device_dtype, lowers, unsupported
+from tenzing.compiler.lowering.registry import as_rows, device_dtype, lowers, unsupported
 from tenzing.compiler.ops import DotGeneral, GatedLinear, Linear
 from tenzing.errors import KernelError
 from tenzing.kernels import attention, attention_backward, gated_linear, linear, rotary
+from tenzing.kernels.copies import copied
 from tenzing.kernels.matmul import batched_matmul
 from tenzing.nki import NkiTensor
 from tenzing.nki import language as nl

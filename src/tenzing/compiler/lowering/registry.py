@@ -10,7 +10,6 @@ import numpy as np
 
 from tenzing.compiler.graph import Array, Node, registering
 from tenzing.errors import UnsupportedOp
-from tenzing.kernels.tiles import move
 from tenzing.nki import NkiTensor
 from tenzing.nki import language as nl
 from tenzing.nki.tensor import new_tensor
@@ -63,13 +62,6 @@ def constant(array: Array) -> NkiTensor:
     dtype = device_dtype(array.dtype)
     return new_tensor(contents.shape, dtype, nl.hbm, name="constant", origin="constant",
                       contents=contents.astype(dtype))  # fmt: skip
-
-
-def copied(x: NkiTensor) -> NkiTensor:
-    """A dense copy of a strided HBM view, by DMA."""
-    out = dense(x.shape, x.dtype)
-    move(out, x)
-    return out
 
 
 def as_rows(x: NkiTensor) -> NkiTensor:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tenzing.compiler.graph import Node, Shape
-from tenzing.compiler.lowering.registry import copied, device_dtype, lowers, unsupported
+from tenzing.compiler.lowering.registry import device_dtype, lowers, unsupported
 from tenzing.compiler.ops.window import LEAD, Convolution, Window
 from tenzing.kernels.convolution import convolution
+from tenzing.kernels.copies import copied
 from tenzing.kernels.pooling import LOWEST, pool, unpool_max
 from tenzing.kernels.windows import Geometry
 from tenzing.nki import NkiTensor
