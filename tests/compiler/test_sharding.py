@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tenzing import compiler
+from tenzing import compiler, facts
 from tenzing.compiler import ops
 from tenzing.compiler.graph import F32, Graph, GraphBuilder
 from tenzing.compiler.models import (
@@ -27,10 +27,10 @@ from tenzing.compiler.passes.sharding import Section, Split
 from tenzing.compiler.printer import to_text
 from tenzing.compiler.ranks import Ranks, run_ranks
 from tenzing.compiler.reference import run
-from tenzing.compiler.timing import time_graph
+from tenzing.compiler.timing import _collective_ps, time_graph
 from tenzing.compiler.verify import verify
 from tenzing.errors import TenzingError, UsageError
-from tenzing.fabric import Mesh
+from tenzing.fabric import Collective, Mesh, collective_ps
 
 from . import zoo
 
@@ -290,3 +290,19 @@ def test_branches_beside_each_other_share_their_sum() -> None:
     assert sharded.graph.count()["all_reduce"] == 1
     (expected,) = run(graph, [given["x"]], given)
     np.testing.assert_allclose(run_ranks(sharded, given)[1][0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_ranks_beyond_an_instance_meet_over_its_links_or_the_network() -> None:
+    """16 chips hold 128 ranks of Trainium2, which has UltraServers, and 32 of Trainium1."""
+
+    def sum_ps(chip: str, ranks: int) -> int:
+        builder = GraphBuilder("sum")
+        builder.add(ops.AllReduce(("tp",), ranks), builder.input("x", (4096, 4096), F32))
+        return _collective_ps(builder.nodes[0], chip, tp(ranks))
+
+    size = 4096 * 4096 * 4
+    for chip, ranks, instances, linked in (("trn2", 256, 2, 2), ("trn1", 64, 2, 1)):
+        what = Collective("all_reduce", size, ranks, instances, linked=linked)
+        assert sum_ps(chip, ranks) == collective_ps(facts.chip(chip), what)
+        inside = replace(what, instances=1, linked=1)
+        assert sum_ps(chip, ranks) != collective_ps(facts.chip(chip), inside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final
@@ -236,8 +237,18 @@ def _collective_ps(node: Node, chip: str, mesh: Mesh) -> int:
     op, where = node.op, facts.chip(chip)
     assert isinstance(op, CollectiveOp)
     moved = op.moved_bytes([v.type for v in node.inputs], [v.type for v in node.outputs])
-    together = mesh.together(op.axes, where.integer("core.per_chip"))
-    return collective_ps(where, Collective(op.kind, moved, op.ranks, on_chip=together))
+    cores = where.integer("core.per_chip")
+    whole = cores * math.ceil(facts.software("training.neuron_domain"))
+    instances = math.gcd(1 + max(mesh.groups(op.axes)[0]) // whole, op.ranks)
+    linked = math.gcd(instances, _linked_instances(chip))
+    return collective_ps(where, Collective(op.kind, moved, op.ranks, instances,
+                                           mesh.together(op.axes, cores), linked))  # fmt: skip
+
+
+def _linked_instances(chip: str) -> int:
+    """Instances of the largest UltraServer of a chip; 1 where there is none."""
+    found = (i for i in facts.instances().values() if i.chip == chip and i.known("hosts"))
+    return max((i.integer("hosts") for i in found), default=1)
 
 
 def summarise(analysis: Analysis) -> GraphTime:
