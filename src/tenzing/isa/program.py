@@ -51,7 +51,8 @@ class Template:
 class Program:
     """Instructions of one core in issue order.
 
-    ``rows[i]`` is ``(template number, storage id, byte offset, ...)``.
+    ``rows[i]`` is ``(template number, storage id, byte offset, ...)``. ``hbm_sharers``: cores of one
+    HBM stack that the launch uses, this one included.
     """
 
     chip: Chip
@@ -59,6 +60,7 @@ class Program:
     rows: list[Row] = field(default_factory=list)
     storages: list[Storage] = field(default_factory=list)
     name: str = ""
+    hbm_sharers: int = 1
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -3,7 +3,8 @@
 Compute instructions start as soon as their queue and operands are ready, so their times follow in
 dataflow order. DMA triggers on the Sync queue and DMA transfers compete for shared servers and are
 served from a heap of events; popping the earliest is safe, because whatever is not yet resolved
-waits for a later one.
+waits for a later one. Cores of one HBM stack that a launch uses together each have an equal part of
+its rate: they run the same kernel, so they want it at the same time.
 
 The Sync queue holds nothing but DMA triggers, whose order the compiler chooses. Here, as a list
 scheduler would, a free queue takes the first trigger in program order whose operands are ready.
@@ -94,7 +95,7 @@ def schedule(program: Program, dependencies: Dependencies) -> Schedule:
 def native_schedule(program: Program, dependencies: Dependencies) -> Schedule | None:
     """The same by the native core; None when there is none."""
     timing = asdict(Timing.of(program.chip))
-    rate = timing.pop("hbm_bytes_per_ns")
+    rate = timing.pop("hbm_bytes_per_ns") / program.hbm_sharers
     costs = [t.cost for t in program.templates]
     tables = {name: k for k, name in enumerate(dict.fromkeys(c.table for c in costs if c.table))}
     moves = [c.transfer for c in costs]
@@ -142,7 +143,8 @@ class _Simulation:
         costs = [t.cost for t in program.templates]
         self.plans = [(c.issue_ps, c.latency_ps, c.load_ps, c.table, c.transfer) for c in costs]
         self.sooner_ps = [c.latency_ps - _chained_ps(c) for c in costs]
-        self.moved_ps = [_moved_ps(c.transfer, timing.hbm_bytes_per_ns) for c in costs]
+        rate = timing.hbm_bytes_per_ns / program.hbm_sharers
+        self.moved_ps = [_moved_ps(c.transfer, rate) for c in costs]
         self.template = [row[0] for row in program.rows]
         count = len(self.template)
         self.start = [0] * count

@@ -196,6 +196,9 @@ def _run(
                          got=f"a grid over {count} cores")  # fmt: skip
     name = kernel.function.__name__
     cores = [Core(chip, current.options, name) for _ in range(count)]
+    near = chip.integer("hbm.cores_per_stack")
+    for place, core in enumerate(cores):
+        core.program.hbm_sharers = min(near, count - place // near * near)
     shared: list[tuple[tuple[Any, ...], Array | None]] = []
     bound = [_bind_all(core, args, kwargs) for core in cores]
     _alias_inputs(bound)
