@@ -51,8 +51,8 @@ class Template:
 class Program:
     """Instructions of one core in issue order.
 
-    ``rows[i]`` is ``(template number, storage id, byte offset, ...)``. ``hbm_sharers``: cores of one
-    HBM stack that the launch uses, this one included.
+    ``rows[i]`` is ``(template number, storage id, byte offset, ...)``. ``hbm_sharers``: cores of
+    one HBM stack that the launch uses, this one included.
     """
 
     chip: Chip
