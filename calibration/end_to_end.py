@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Widths = Mapping[str, Mapping[str, float]]
 BARS = {"decode": 0.15, "prefill": 0.25, "encoders": 0.20, "training": 0.20}
+RIVALS_BAR = 0.25  # of whole models on GPUs, TPUs and CPUs, over all kinds of rows
+RIVALS = ("gpu-", "tpu-", "cpu-", "graviton")
+WHOLE_MODELS = ("inference_llm", "inference_encoder_vision", "training")
 ENCODERS = ("encoder", "decoder-forward")
 HEAD = (
     "| | median | 90th | signed | in 80 % | ordered | configurations |\n"
@@ -77,6 +80,8 @@ def page(
     for name, bar in BARS.items():
         chosen = [x for x in every if _barred(x) == name]
         lines.append(_line(f"{name} | {bar:.2f}", score(chosen)))
+    rivals = [x for x in every if x.kind in WHOLE_MODELS and x.accelerator.startswith(RIVALS)]
+    lines.append(_line(f"rivals | {RIVALS_BAR:.2f}", score(rivals)))
     for kind, items in good.items():
         lines += ["", f"## {kind}", "", HEAD, _line("all, quality A and B", score(items))]
         rest = items_of([r for r in residuals[kind] if not usable(r)], widths)

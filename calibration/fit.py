@@ -37,7 +37,7 @@ STAGES = (
 USUAL = (0.5, 0.25)
 LOOSE = (1.0, 0.1)
 PRIORS = {
-    "prefill": (1.0, 0.25), "collective": (1.0, 0.25), "first_token": LOOSE,
+    "prefill": (1.0, 0.15), "collective": (1.0, 0.25), "first_token": (0.5, 0.1),
     "training_step": LOOSE, "output_rate": (0.25, 0.25), "between_tokens": (0.25, 0.25),
     "request_rate": (0.25, 0.25),
     "forward": LOOSE, "saturated": LOOSE,

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenzing.fleet.estimate import PART_PRIOR, PRIOR, Estimate, Quantity, kind_of_feature
+from tenzing.fleet.estimate import (
+    OTHER,
+    PART_PRIOR,
+    PRIOR,
+    Estimate,
+    Quantity,
+    kind_of_feature,
+)
 
 CLUSTER_SD = 0.25
 INTERCEPT = "intercept"
@@ -65,7 +72,7 @@ def fit_quantity(
     # centred without the clusters' offsets: what a new cluster should expect
     intercept = float(theta[size - 1]) + weighted_quantile(list(rest), list(weights), 0.5)
     return Quantity(
-        {k: float(theta[i]) + intercept for i, k in enumerate(parts)},
+        {OTHER: intercept} | {k: float(theta[i]) + intercept for i, k in enumerate(parts)},
         {k: float(theta[len(parts) + i]) for i, k in enumerate(features)},
         {},
     )

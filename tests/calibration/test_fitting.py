@@ -44,6 +44,13 @@ def test_known_multipliers_are_found(odd: float) -> None:
         assert made == pytest.approx(exact, rel=0.12)
 
 
+def test_an_op_class_without_rows_costs_what_the_others_share() -> None:
+    fitted = fit_quantity(observations())
+    unseen = fitted.cost("scan")
+    assert 1.1 < unseen < 3.0  # between the peak and the dearest class it was fitted with
+    assert Calibration({"q": fitted}).time(Estimate("m", "q", {"scan": 2.0})) == 2.0 * unseen
+
+
 def test_without_evidence_an_estimate_stays_at_peak() -> None:
     estimate = Estimate("m", "never fitted", {"compute": 2.0})
     assert Calibration({}).time(estimate) == 2.0

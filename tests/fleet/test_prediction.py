@@ -11,6 +11,8 @@ import pytest
 
 from tenzing import cli, fleet
 from tenzing.errors import UsageError
+from tenzing.fleet.estimators.llm import prefill
+from tenzing.fleet.estimators.serving import serving_of
 from tenzing.fleet.rows import CONFIGURATION, RESULTS, Row, number
 from tenzing.fleet.workload import shape_of
 
@@ -164,3 +166,22 @@ def test_a_large_file_takes_seconds(tmp_path: Path) -> None:
     start = time.perf_counter()
     assert fleet.predict_file(source, tmp_path / "out.csv") == (2400, 2400)
     assert time.perf_counter() - start < 60
+
+
+def test_the_first_releases_that_ran_decoders_are_slower() -> None:
+    old = {"framework": "Transformers Neuron", "app_type": "Real Time"}
+    first, next_, later = (value(llm(**old, version=f"Neuron 2.{n}.0"), "latency_per_token_ms_p50")
+                           for n in (10, 11, 14))  # fmt: skip
+    assert first > 1.5 * later > next_ > later
+    rival = {"accelerator": "gpu-h100", "framework": "vLLM"}
+    assert value(llm(**rival, version="2.10"), "tpot_ms_p50") == value(llm(**rival), "tpot_ms_p50")
+
+
+def test_ranks_of_a_ring_each_send_the_whole_of_a_sum() -> None:
+    """An all-reduce sends 2 (n - 1) / n of its bytes from every rank, however many there are."""
+
+    def bytes_of(tp: int) -> float:
+        served = serving_of(llm(tp=str(tp), cores_used=str(tp), input_len="2048"))
+        return prefill(served, 1).parts["collective_bytes"]
+
+    assert bytes_of(16) / bytes_of(8) == pytest.approx((15 / 16) / (7 / 8))

@@ -379,6 +379,8 @@ SOFTWARE_KEYS: Final[Mapping[str, Key]] = _table(
         "share",
         "drafted tokens that are accepted, where no accepted length is stated",
     ),
+    _number("serving.early_2_10", "ratio", "ln cost of a decoder under Neuron 2.9 and 2.10"),
+    _number("serving.early_2_11", "ratio", "ln cost of a decoder under Neuron 2.11"),
     _number("serving.default_input", "tokens", "prompt of a row that states none"),
     _number("serving.default_output", "tokens", "answer of a row that states none"),
     _number("vision.flops_per_byte", "ratio", "FLOPs of a convolution for a byte of feature map"),

@@ -22,6 +22,7 @@ PRIOR: Final[Mapping[str, float]] = {
     "variant": 0.35, "flag": 0.3, "slope": 0.12, "unit": 0.3,
 }  # fmt: skip
 PART_PRIOR: Final = 0.7
+OTHER: Final = ""  # the part whose multiplier an op class takes that no row had
 ONE_SIDED_80: Final = 1.2816  # 80 % of a normal distribution lie within this many deviations
 UNCALIBRATED: Final = 1.0  # half width (ln) of an answer that no measurement stands behind
 ASSUMED_WIDTH: Final = 0.15
@@ -75,6 +76,10 @@ class Quantity:
     widths: Mapping[str, float]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    def cost(self, part: str) -> float:
+        """The multiplier of an op class; of one that no row had, what the others share."""
+        return math.exp(self.parts.get(part, self.parts.get(OTHER, 0.0)))
+
 
 class Calibration:
     """Fitted quantities by name; an absent one leaves an estimate at peak."""
@@ -87,9 +92,7 @@ class Calibration:
         fitted = self.quantities.get(estimate.quantity)
         if fitted is None:
             return sum(estimate.parts.values())
-        total = sum(
-            part * math.exp(fitted.parts.get(name, 0.0)) for name, part in estimate.parts.items()
-        )
+        total = sum(fitted.cost(name) * part for name, part in estimate.parts.items())
         factor = sum(
             value * fitted.features.get(name, 0.0) for name, value in estimate.features.items()
         )
@@ -100,7 +103,7 @@ class Calibration:
         whole = self.time(estimate)
         fitted = self.quantities.get(estimate.quantity)
         cost = {
-            name: part * (math.exp(fitted.parts.get(name, 0.0)) if fitted else 1.0)
+            name: part * (fitted.cost(name) if fitted else 1.0)
             for name, part in estimate.parts.items()
         }
         total = sum(cost.values())

@@ -55,6 +55,7 @@ def decode(s: Serving, metric: str = "step") -> Estimate:
     if "eager" in s.row.text("framework").lower():
         parts["eager"] = shape.layers * software("serving.eager_layer_s")
     features = {**s.common, **({} if s.side else slope("ln_batch", s.slots))}
+    parts = {name: part * s.early for name, part in parts.items()}
     return Estimate(metric, "decode_step", parts, features, phase="decode", width=s.framework,
                     assumed=shape.assumed)  # fmt: skip
 
@@ -105,7 +106,7 @@ def prefill(s: Serving, requests: float, metric: str = "prefill") -> Estimate:
         parts["experts"] = software("serving.experts_share") * cores.compute_s(spare, compute)
     if cores.ranks > 1:
         sent = COLLECTIVES_PER_LAYER * shape.layers * work * shape.hidden * BF16_BYTES
-        parts["collective_bytes"] = 2 * cores.link_s(sent * (cores.ranks - 1) / cores.ranks**2)
+        parts["collective_bytes"] = 2 * cores.link_s(sent * (cores.ranks - 1) / cores.ranks)
         hops = (
             COLLECTIVES_PER_LAYER
             * shape.layers
@@ -113,8 +114,7 @@ def prefill(s: Serving, requests: float, metric: str = "prefill") -> Estimate:
             * math.log2(cores.ranks)
         )
         parts[f"collectives{s.side}"] = hops
-    features = {**s.common, **slope("ln_tokens", work, 1024.0)}
-    return Estimate(metric, "prefill", parts, features, phase="prefill", width=s.framework,
+    return Estimate(metric, "prefill", parts, s.common, phase="prefill", width=s.framework,
                     assumed=s.prompt_assumed)  # fmt: skip
 
 

@@ -26,6 +26,8 @@ DRAFTED: Final = re.compile(r"\bk\s*=\s*(\d+)", re.I)
 WHOLE_PROMPT: Final = ("optimum-static", "optimum-client", "nxdi-contrib", "contrib-profile")
 PROMPT: Final = "prompt length"
 OLDEST: Final = ("sdk-old", "transformers-neuron")
+EARLY: Final = {"9": "serving.early_2_10", "10": "serving.early_2_10", "11": "serving.early_2_11"}
+_RELEASE: Final = re.compile(r"neuron 2\.(\d+)", re.I)
 OLD_TABLES: Final = (*OLDEST, "transformers-neuronx", "nxd")
 
 
@@ -77,6 +79,13 @@ class Serving:
     def era(self) -> str:
         """Products of the software of 2023 reached less: their part carries this ending."""
         return "_2023" if self.framework in OLDEST else ""
+
+    @property
+    def early(self) -> float:
+        """What the first releases that ran decoders cost against later ones: a factor."""
+        release = _RELEASE.search(self.row.text("version"))
+        fact = EARLY.get(release.group(1), "") if release else ""
+        return math.exp(software(fact)) if fact else 1.0
 
     @property
     def bucket(self) -> float:
