@@ -285,3 +285,12 @@ def test_a_bill_is_the_same_arithmetic() -> None:
     assert bill.usd_per_hour is not None
     assert bill.items_per_s == pytest.approx(1000 * bill.cores)
     assert bill.usd_per_million == pytest.approx(bill.usd_per_hour / 3600 / bill.items_per_s * 1e6)
+
+
+def test_the_largest_fleets_are_sized_too() -> None:
+    """Far beyond ten thousand the sum leaves out its tails: as the normal distribution says."""
+    needed, works, target = 10**7, 0.995, 0.999
+    extra = e.spares(needed, works, target)
+    middle = needed / works
+    normal = middle + 3.0902 * math.sqrt(middle * works * (1 - works)) / works - needed
+    assert extra == pytest.approx(normal, rel=1e-3)

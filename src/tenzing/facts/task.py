@@ -14,7 +14,7 @@ from tenzing.facts.schema import TASK_KEYS
 from tenzing.facts.sheet import Problem, Sheet
 from tenzing.facts.tables import Part, open_sheet, read_parts
 
-FAMILIES: Final = ("serving", "encoding", "imaging", "training")
+FAMILIES: Final = ("serving", "encoding", "imaging", "perceiving", "training")
 
 
 @dataclass(frozen=True)

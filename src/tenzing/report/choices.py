@@ -46,7 +46,7 @@ def heading(found: Comparison) -> str:
 
 def _said(name: str, value: float) -> str:
     """A field of a task in words: ``prompt_tokens`` 1024 is "1,024 prompt tokens"."""
-    number = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    number = f"{value:,}" if isinstance(value, int) else f"{value:,.10g}"
     if name.endswith("_ms"):
         what = name.removesuffix("_ms")
         return f"{what.upper() if len(what) == len('ttft') else what} up to {number} ms"
@@ -139,7 +139,7 @@ def demand_note(found: Comparison) -> str:
     times = TIMES.get(asked.peak_to_mean, f"{asked.peak_to_mean:g} times")
     peak = f" on average, {times} as many in the busiest hour"
     free = f"{asked.headroom:.0%} of the capacity stays free"
-    return (f"instances: for {asked.mean_per_s:g} requests/s{peak}, {free}, and enough work in "
+    return (f"instances: for {asked.mean_per_s:,.10g} requests/s{peak}, {free}, and enough work in "
             f"{asked.availability:.4g} of the hours when each works in "
             f"{asked.instance_availability:.4g} (spares included)")  # fmt: skip
 

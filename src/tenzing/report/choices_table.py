@@ -76,7 +76,7 @@ def _against(found: Comparison, unit: str) -> Iterator[Column]:
 def _whole(found: Comparison) -> Iterator[Column]:
     """A demand to serve or a run to finish."""
     if found.demand is not None:
-        yield f"for {found.demand.mean_per_s:g}/s", _fleet
+        yield f"for {found.demand.mean_per_s:,.10g}/s", _fleet
         yield "$/month", lambda c: c.usd_per_month
     if unit_of(found) == TRAINED:
         yield "days", _ranged("run_days")

@@ -19,6 +19,8 @@ BILLION: Final = 1e9
 
 def dollars(amount: float) -> str:
     """An amount with cents; three digits where cents say too little, none from a thousand on."""
+    if amount >= BILLION:
+        return f"${amount / BILLION:,.3g} billion"
     if amount >= MILLION:
         return f"${amount / MILLION:,.3g} million"
     if amount >= THOUSAND:
@@ -35,7 +37,7 @@ def answer(found: Comparison) -> str:
     if bill is not None and found.demand is not None:
         monthly = dollars(bill.usd_per_month or 0.0)
         sentences.insert(0, f"{bill.fleet_instances} {bill.instance} serve "
-                         f"{found.demand.mean_per_s:g} requests/s for {monthly} a month"
+                         f"{found.demand.mean_per_s:,.10g} requests/s for {monthly} a month"
                          f"{_least(found)}.")  # fmt: skip
     return " ".join(sentences)
 
@@ -180,7 +182,7 @@ def _demand(found: Comparison) -> Iterator[tuple[str, str]]:
         less = least.usd_per_month_elsewhere < (least.usd_per_month or 0.0)
         said += (f"; buying one by one costs {'less' if less else 'more'}: "
                  f"{dollars(least.usd_per_month_elsewhere)}")  # fmt: skip
-    yield f"{found.demand.mean_per_s:g} requests/s", said
+    yield f"{found.demand.mean_per_s:,.10g} requests/s", said
 
 
 def _against(found: Comparison) -> Iterator[tuple[str, str]]:

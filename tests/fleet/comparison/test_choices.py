@@ -189,6 +189,34 @@ def test_encoders_and_images() -> None:
     assert image.best[0].usable
 
 
+@pytest.mark.parametrize(
+    ("model", "task", "unit"),
+    [("resnet50", "vision", "images"), ("vit-base", "vision", "images"),
+     ("clip-large", "vision", "images"), ("whisper-large-v3", "speech", "clips")],
+)  # fmt: skip
+def test_pictures_and_sound_pass_through(model: str, task: str, unit: str) -> None:
+    found = compare(model, ["inf2.xlarge", "g5.xlarge"])
+    assert found.task_name == task
+    for best in found.best:
+        assert (best.usable, best.unit) == (True, unit)
+        assert best.rate == pytest.approx(best.batch * best.replicas * 1e3 / best.latency_ms)
+        assert 0 < best.mfu < 1
+
+
+def test_larger_pictures_are_more_work() -> None:
+    small, large = (
+        {c.batch: c.latency_ms for c in compare("resnet50", ["inf2.xlarge"], resolution=r).choices}
+        for r in (224, 448)
+    )
+    assert all(large[batch] > small[batch] for batch in small)
+
+
+def test_a_target_without_the_format_is_named() -> None:
+    found = compare("gpt-oss-120b", ["p5.48xlarge", "p6-b200.48xlarge"], weights=["fp4"])
+    assert found.absent == (("p5.48xlarge", "h100 does not compute in fp4"),)
+    assert [c.instance for c in found.best] == ["p6-b200.48xlarge"]
+
+
 def test_a_chip_stands_for_its_instances() -> None:
     found = compare("bert-base-uncased", ["inf2"])
     assert {c.instance for c in found.best} >= {"inf2.xlarge", "inf2.48xlarge"}
@@ -204,7 +232,7 @@ def test_a_chip_stands_for_its_instances() -> None:
         (("llama-3.1-8b", AWS, "knitting"), {}, FactsError, "no such task"),
         (("llama-3.1-8b", AWS, "embed"), {}, UsageError, "not its work"),
         (("lama-3.l", AWS, "chat"), {}, UsageError, "nothing is known"),
-        (("whisper-large-v3", AWS), {}, UsageError, "say what it does"),
+        (("hunyuan-video", AWS), {}, UsageError, "say what it does"),
         (("llama-3.1-8b", AWS, "chat"), {"resolution": 3}, UsageError, "has no resolution"),
         (("llama-3.1-8b", AWS, "chat"), {"prefix_hit": 1.5}, UsageError, "a share"),
         (("llama-3.1-8b", AWS, "chat"), {"prompt_tokens": 0}, UsageError, "too small"),

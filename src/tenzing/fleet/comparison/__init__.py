@@ -9,10 +9,18 @@ from tenzing.fleet.comparison.search import (
     compare,
     simulated,
 )
-from tenzing.fleet.comparison.task import Encoding, Imaging, Serving, Task, Training, task_named
+from tenzing.fleet.comparison.task import (
+    Encoding,
+    Imaging,
+    Perceiving,
+    Serving,
+    Task,
+    Training,
+    task_named,
+)
 
 __all__ = [
     "DEFAULT_TARGETS", "FULL", "OK", "SLOW", "UNKNOWN", "Choice", "Comparison", "Elsewhere",
-    "Encoding", "Imaging", "Offer", "Serving", "Task", "Training", "compare", "fleet_for", "offers",
-    "sensitivity", "simulated", "task_named",
+    "Encoding", "Imaging", "Offer", "Perceiving", "Serving", "Task", "Training", "compare",
+    "fleet_for", "offers", "sensitivity", "simulated", "task_named",
 ]  # fmt: skip

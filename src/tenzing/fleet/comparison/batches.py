@@ -1,4 +1,4 @@
-"""Encoders and diffusion models on an offer: independent copies, batch after batch."""
+"""Encoders, vision, speech and diffusion on an offer: independent copies, batch after batch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from tenzing import facts
 from tenzing.errors import TenzingError
 from tenzing.fleet.comparison.choice import OK, SLOW, UNKNOWN, Choice, bounds
 from tenzing.fleet.comparison.offer import Offer
-from tenzing.fleet.comparison.task import Encoding, Imaging
+from tenzing.fleet.comparison.task import Encoding, Imaging, Perceiving
 from tenzing.fleet.estimators.device import BF16_BYTES
+from tenzing.fleet.estimators.vision import work_of
 from tenzing.fleet.prediction import predict_row
 from tenzing.fleet.rows import CONFIGURATION, Row
-from tenzing.fleet.workload import MULTIPLY_ADD, shape_of
+from tenzing.fleet.workload import shape_of
 
 KIND: Final = "inference_encoder_vision"
-UNITS: Final = {Encoding: "texts", Imaging: "images"}
-BATCHES: Final = {Encoding: tuple(2**n for n in range(9)), Imaging: (1, 2, 4)}
-LATENCY: Final = {Encoding: ("latency_ms_mean", 1.0), Imaging: ("e2e_s", 1e3)}
+MANY: Final = tuple(2**n for n in range(9))
+BATCHES: Final = {Encoding: MANY, Perceiving: MANY, Imaging: (1, 2, 4)}
+LATENCY: Final = {Encoding: ("latency_ms_mean", 1.0), Perceiving: ("latency_ms_mean", 1.0),
+                  Imaging: ("e2e_s", 1e3)}  # fmt: skip
+Work = Encoding | Imaging | Perceiving
 TERA: Final = 1e12
 
 
@@ -28,13 +31,13 @@ class Question:
     """A model, a task and an offer with one batch; a copy on every rank, or on several."""
 
     model: str
-    task: Encoding | Imaging
+    task: Work
     offer: Offer
     tp: int
     batch: int
 
 
-def questions(model: str, task: Encoding | Imaging, offer: Offer) -> Iterator[Question]:
+def questions(model: str, task: Work, offer: Offer) -> Iterator[Question]:
     """Every batch on the narrowest copy that holds the weights."""
     device = offer.device
     rank_bytes = device.hbm_bytes / offer.ranks_per_chip
@@ -48,7 +51,7 @@ def evaluate(question: Question) -> Choice:
     """The figures of one batch; a refusal is an answer with its reason."""
     q, o = question, question.offer
     copies = o.ranks * o.count // q.tp
-    blank = o.choice(tp=q.tp, replicas=copies, batch=q.batch, unit=UNITS[type(q.task)])
+    blank = o.choice(tp=q.tp, replicas=copies, batch=q.batch, unit=_unit(q))
     try:
         answer = predict_row(_row(q))
     except TenzingError as error:
@@ -76,12 +79,15 @@ def _rates(latency: dict[str, float], at_once: float) -> dict[str, float]:
             "rate_high": per_ms / latency["latency_ms_low"]}  # fmt: skip
 
 
+def _unit(q: Question) -> str:
+    if isinstance(q.task, Encoding):
+        return "texts"
+    return "clips" if shape_of(q.model).kind == "speech" else "images"
+
+
 def _mfu(q: Question, rate: float) -> float:
-    if not isinstance(q.task, Encoding):
-        return 0.0
-    shape = shape_of(q.model)
-    tokens = q.task.prompt_tokens
-    flops = MULTIPLY_ADD * shape.encoder_params * tokens + shape.attention_flops(tokens, tokens)
+    one = work_of(_row(q), shape_of(q.model))
+    flops = one.flops * one.passes + one.extra_flops
     return flops * rate / (q.offer.device.bf16_tflops * TERA * q.offer.chips * q.offer.count)
 
 
@@ -96,11 +102,15 @@ def _row(q: Question) -> Row:
     }  # fmt: skip
     if isinstance(q.task, Encoding):
         cells |= {"category": "encoder", "seq_len": str(q.task.prompt_tokens)}
-        cells |= {"autocast_dtype": "Matmult-BF16"} if neuron else {}
     else:
         size = q.task.resolution
-        cells |= {"category": "diffusion", "resolution": f"{size}x{size}" if size else "",
-                  "steps": str(q.task.steps or "")}  # fmt: skip
+        cells |= {"resolution": f"{size}x{size}" if size else ""}
+    if isinstance(q.task, Imaging):
+        cells |= {"category": "diffusion", "steps": str(q.task.steps or "")}
+    elif neuron:
+        cells |= {"autocast_dtype": "Matmult-BF16"}
+    if isinstance(q.task, Perceiving):  # one call at a time, as the tables call real time
+        cells |= {"category": shape_of(q.model).kind, "app_type": "Real Time" if neuron else ""}
     return Row(KIND, {name: cells.get(name, "") for name in CONFIGURATION[KIND]})
 
 

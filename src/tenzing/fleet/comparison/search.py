@@ -14,7 +14,14 @@ from tenzing.fleet.comparison.choice import Choice
 from tenzing.fleet.comparison.measured import measured_choices
 from tenzing.fleet.comparison.money import Elsewhere, completed, demand_of, elsewhere_of
 from tenzing.fleet.comparison.offer import Offer, offers
-from tenzing.fleet.comparison.task import Encoding, Imaging, Serving, Task, task_named
+from tenzing.fleet.comparison.task import (
+    Encoding,
+    Imaging,
+    Perceiving,
+    Serving,
+    Task,
+    task_named,
+)
 from tenzing.fleet.economics import Demand
 from tenzing.fleet.estimators.device import BYTES
 from tenzing.fleet.measured import Measurement
@@ -30,12 +37,13 @@ DEFAULT_TARGETS: Final = (
 # What a model of each kind is for, where a user does not say.
 USUAL: Final = {
     "decoder": "chat", "moe": "chat", "encoder": "embed", "encoder-decoder": "embed",
-    "diffusion": "image",
+    "diffusion": "image", "cnn": "vision", "vision-transformer": "vision", "speech": "speech",
 }  # fmt: skip
 FAMILY_OF: Final = {
     "decoder": ("serving", "training"), "moe": ("serving", "training"),
     "encoder": ("encoding", "training"), "encoder-decoder": ("encoding", "training"),
-    "vision-transformer": ("encoding", "training"), "diffusion": ("imaging",),
+    "vision-transformer": ("perceiving", "training"), "cnn": ("perceiving",),
+    "speech": ("perceiving",), "diffusion": ("imaging",),
 }  # fmt: skip
 MS_PER_S: Final = 1e3
 TOLD_FROM: Final = 1000  # configurations: fewer take a second or two
@@ -107,6 +115,7 @@ def compare(
         demand = demand_of(wanted, forecast or {})
         found, absent = offers(on, term=term, region=region)
         questions = _asked(model, wanted, found, weights, kv, gpu_tables)
+        absent += _unasked(found, questions, weights)
         progress(f"{len(questions)} configurations of {model} on {len(found)} kinds of instance")
         answers = _answers(questions, ray, jobs, progress)
         choices = [c for c, _ in answers] + measured_choices(measured, model, wanted)
@@ -146,6 +155,16 @@ def _asked(
     return [_tabled(q, version) for q in asked]
 
 
+def _unasked(
+    found: Sequence[Offer], asked: Sequence[Any], weights: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Targets that have no configuration with these formats, each with the reason."""
+    served = {q.question.offer if isinstance(q, tables.Tabled) else q.offer for q in asked}
+    rest = {o.target: o.device.name for o in found if o not in served}
+    return [(target, f"{name} does not compute in {' or '.join(weights)}")
+            for target, name in rest.items()]  # fmt: skip
+
+
 def _suits(model: str, shape: Shape, task: str) -> None:
     if "parameters" in shape.assumed:
         near = difflib.get_close_matches(model.lower(), facts.models(), CLOSE_NAMES)
@@ -165,7 +184,7 @@ def _questions(
 ) -> Iterable[Any]:
     if isinstance(task, Serving):
         return serving.questions(model, task, offer, formats)
-    if isinstance(task, Encoding | Imaging):
+    if isinstance(task, Encoding | Imaging | Perceiving):
         return batches.questions(model, task, offer)
     return training.questions(model, task, offer)
 

@@ -54,6 +54,15 @@ class Imaging:
 
 
 @dataclass(frozen=True)
+class Perceiving:
+    """Pictures or clips of sound through a network, one pass each; 0 is its own resolution."""
+
+    resolution: int = 0
+    latency_ms: float = 0.0
+    requests_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class Training:
     """Pre-training on ``total_tokens``, an optimizer step every ``batch_tokens``."""
 
@@ -62,9 +71,10 @@ class Training:
     total_tokens: int
 
 
-Task = Serving | Encoding | Imaging | Training
+Task = Serving | Encoding | Imaging | Perceiving | Training
 CLASSES: Final[Mapping[str, type[Any]]] = {
-    "serving": Serving, "encoding": Encoding, "imaging": Imaging, "training": Training,
+    "serving": Serving, "encoding": Encoding, "imaging": Imaging,
+    "perceiving": Perceiving, "training": Training,
 }  # fmt: skip
 SHARES: Final = ("prefix_hit",)
 AT_LEAST: Final = {"accepted": 1.0, "prompt_tokens": 1, "output_tokens": 1, "sequence_tokens": 1,
@@ -97,4 +107,5 @@ def _check(key: str, value: float) -> None:
         raise UsageError(f"{key} is too small", got=value, allowed=f">= {AT_LEAST.get(key, 0)}")
 
 
-__all__ = ["CLASSES", "Encoding", "Imaging", "Serving", "Task", "Training", "task_named"]
+__all__ = ["CLASSES", "Encoding", "Imaging", "Perceiving", "Serving", "Task", "Training",
+           "task_named"]  # fmt: skip

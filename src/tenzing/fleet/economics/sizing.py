@@ -13,7 +13,9 @@ from tenzing.units import HOURS_PER_YEAR, SECONDS_PER_HOUR, Hours, Usd, UsdPerHo
 
 MONTH: Final = Hours(HOURS_PER_YEAR / 12)
 SHARES: Final = ("headroom", "instance_availability", "availability")
-MOST_SPARES: Final = 100_000
+MOST_SPARES: Final = 10**9
+MANY: Final = 10_000  # from here on the sum leaves out what is far from the middle
+TAIL: Final = 12  # standard deviations
 DAY: Final = Hours(24)
 
 
@@ -145,12 +147,16 @@ def _enough(needed: int, count: int, works: float) -> float:
     """Probability that at least ``needed`` of ``count`` work."""
     if works >= 1:
         return 1.0
+    first, last = needed, count
+    if count > MANY:  # the tails beyond add nothing
+        middle, reach = count * works, TAIL * math.sqrt(count * works * (1 - works))
+        first, last = max(first, math.floor(middle - reach)), math.ceil(middle + reach)
     up, down = math.log(works), math.log1p(-works)
     all_ways = math.lgamma(count + 1)
     return math.fsum(
         math.exp(all_ways - math.lgamma(k + 1) - math.lgamma(count - k + 1)
                  + k * up + (count - k) * down)
-        for k in range(needed, count + 1)
+        for k in range(first, min(last, count) + 1)
     )  # fmt: skip
 
 
