@@ -152,6 +152,12 @@ def test_a_module_that_fails_by_itself_is_told_apart() -> None:
     assert "shapes and dtypes of the example inputs" in caught.value.render()
 
 
+def test_a_shape_that_data_decide_names_the_operation() -> None:
+    model = Model(lambda self, x: x.nonzero() * 2).eval()
+    with pytest.raises(UnsupportedOp, match=r"the shape of what aten\.nonzero\.default returns"):
+        import_module(model, (torch.ones(2),))
+
+
 def test_complex_numbers_have_no_place() -> None:
     with pytest.raises(UnsupportedOp, match="dtype has no place in a graph; got complex64"):
         numpy_dtype(torch.complex64)

@@ -34,7 +34,7 @@ from tenzing.compiler.graph import Alias, Array, Graph, GraphBuilder, TensorType
 from tenzing.compiler.ops import Constant
 from tenzing.compiler.ops.random import STATE
 from tenzing.compiler.verify import verify
-from tenzing.errors import Loc, UnsupportedOp
+from tenzing.errors import Loc, UnsupportedOp, UsageError
 
 # Overloads that PyTorch would decompose but that we keep whole, because a chip has a better way.
 KEPT_WHOLE: Final = (
@@ -172,7 +172,7 @@ class GraphReader:
             return self._python_call(node)
         self.builder.loc, self.builder.scope = _place(node), _module_path(node)
         translator = self.translator
-        translator.result = _result_type(node)
+        translator.result = self._result_type(node)
         translator.used = _used_outputs(node)
         named = {key: self._argument(value) for key, value in node.kwargs.items()}
         arguments = [self._argument(value) for value in node.args]
@@ -191,6 +191,16 @@ class GraphReader:
         output = translator.call(schema.removeprefix("aten."), arguments, named)
         self._check(node, output)
         return output
+
+    def _result_type(self, node: Any) -> TensorType:
+        try:
+            return _result_type(node)
+        except UsageError as error:
+            raise self.translator.unsupported(
+                f"data decide the shape of what {node.target} returns",
+                next_step="keep every element and mask what is not wanted: no nonzero(), no "
+                "boolean index, no sizes from .tolist()",
+            ) from error
 
     def _python_call(self, node: Any) -> Any:
         name = getattr(node.target, "__name__", str(node.target))
