@@ -220,6 +220,14 @@ def test_a_kernel_asked_for_as_a_model(run: Run, good: Path) -> None:
     assert f"next: give the whole file: {good}" in told
 
 
+def test_a_mistyped_instruction_offers_the_nearest(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "typo.py"
+    path.write_text("import nki.isa as nisa\nnisa.tensor_tenser\n")
+    told = refused(run, "run", str(path))
+    assert "nki.isa has no 'tensor_tenser' in tenzing; it knows tensor_tensor" in told
+    assert "nc_matmul" not in told
+
+
 def test_a_mistyped_model_offers_the_nearest_names(run: Run) -> None:
     told = refused(run, "run", "lama-3.1-8b")
     assert "llama-3.1-8b" in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from dataclasses import replace
@@ -271,6 +272,13 @@ def test_integers_beyond_the_chip_are_refused() -> None:
     compiled = tenzing.compile(Twice().eval(), (torch.ones(3, dtype=torch.int64),))
     with pytest.raises(UsageError, match=r"x holds int64 values that do not fit .* 4294967296"):
         compiled(torch.tensor([1, 2, 2**32]))
+
+
+def test_help_lists_the_options() -> None:
+    shown = inspect.signature(tenzing.compile)
+    assert {"target", "autocast", "numerics", "mesh"} <= shown.parameters.keys()
+    assert "autocast" in (inspect.getdoc(tenzing.compile) or "")
+    assert "numerics" in inspect.signature(tenzing.load).parameters
 
 
 def test_what_is_no_module_is_refused() -> None:

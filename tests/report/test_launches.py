@@ -46,6 +46,7 @@ def test_a_script_without_kernels_says_so(make_run: Any, tmp_path: Path) -> None
     assert words in report.run_result_text(run)
     assert words in report.findings_text(run)
     assert words in report.profile_text(run, tmp_path)
+    assert f"next: call a kernel in {run.path}, or name a model" in report.run_result_text(run)
     assert words in report.comparison_text(["trn2"], [run])
     assert words in report.write_run_html(run, tmp_path / "r.html").read_text()
     assert json.loads(report.write_run_perfetto(run, tmp_path / "t.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,32 +14,30 @@ from tenzing.errors import UsageError
 Progress = Callable[[str], None]
 
 
+@functools.wraps(compiler.compile)
 def compile(
-    module: Any,
+    model: Any,
     example_inputs: Any = (),
     example_keywords: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> compiler.Compiled:
-    """As :func:`tenzing.compiler.compile`, which lists the options, with reports."""
-    if isinstance(module, str | Path) and compiler.is_saved(module):
-        raise UsageError(
-            f"{module} is a compiled program already", next_step="tenzing.load runs it"
-        )
-    compiled = compiler.compile(module, example_inputs, example_keywords, **options)
+    if isinstance(model, str | Path) and compiler.is_saved(model):
+        raise UsageError(f"{model} is a compiled program already", next_step="tenzing.load runs it")
+    compiled = compiler.compile(model, example_inputs, example_keywords, **options)
     compiled.reporter = _report
     return compiled
 
 
+@functools.wraps(compiler.compile_buckets)
 def compile_buckets(model: Any, make_example: Any = None, **options: Any) -> compiler.Bucketed:
-    """As :func:`tenzing.compiler.compile_buckets`, which lists the options, with reports."""
     found = compiler.compile_buckets(model, make_example, **options)
     for program in found.programs.values():
         program.reporter = _report
     return found
 
 
+@functools.wraps(compiler.load)
 def load(path: str | Path, **options: Any) -> compiler.Loaded:
-    """As :func:`tenzing.compiler.load`, which lists the options, with reports."""
     loaded = compiler.load(path, **options)
     loaded.reporter = _report
     return loaded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tenzing.errors import KernelError
+from tenzing.errors import KernelError, close_names
 from tenzing.isa import REGISTRY, Engine
 from tenzing.isa.enums import (
     dge_mode,
@@ -92,6 +92,5 @@ def get_nc_sub_version() -> int:
 
 
 def __getattr__(name: str) -> Any:
-    raise AttributeError(
-        f"nki.isa has no '{name}' in tenzing; it knows {', '.join(sorted(REGISTRY))}"
-    )
+    known = close_names(name, sorted(REGISTRY)) or ", ".join(sorted(REGISTRY))
+    raise AttributeError(f"nki.isa has no '{name}' in tenzing; it knows {known}")

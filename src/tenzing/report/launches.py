@@ -81,7 +81,7 @@ class RunResult(Protocol):
 def run_result_text(result: RunResult) -> str:
     """Every kernel: time, engines, traffic, money; of many kernels a table and the slowest."""
     if not result.kernels:
-        return f"{result.path} on {result.target}: {NO_KERNEL}"
+        return f"{result.path} on {result.target}: {NO_KERNEL}{_what_launches(result)}"
     parts = []
     if len(result.kernels) > 1:
         parts.append(kernels_table(result.kernels).text())
@@ -179,10 +179,18 @@ def _bill_json(bill: Bill | None) -> dict[str, Any] | None:
 # -- check --------------------------------------------------------------------------------------
 
 
+def _what_launches(result: RunResult) -> str:
+    return (f"\n  next: call a kernel in {result.path}, or name a model that it defines: "
+            f"{result.path}:NAME")  # fmt: skip
+
+
 def findings_text(result: RunResult) -> str:
     """What the device would refuse, or that nothing was found, and in how many kernels."""
     if not result.kernels:
-        return f"{result.path} on {result.target}: {NO_KERNEL}, so nothing was checked"
+        return (
+            f"{result.path} on {result.target}: {NO_KERNEL}, so nothing was checked"
+            + _what_launches(result)
+        )
     if result.findings:
         return findings_block(result.findings)
     count = len(result.kernels)
@@ -206,7 +214,7 @@ def findings_json(result: RunResult) -> dict[str, Any]:
 def profile_text(result: RunResult, folder: Path) -> str:
     """Where time goes by source line, and the files written to ``folder``."""
     if not result.kernels:
-        return f"{result.path} on {result.target}: {NO_KERNEL}"
+        return f"{result.path} on {result.target}: {NO_KERNEL}{_what_launches(result)}"
     parts = [
         f"{_heading(kernel)}\n{profile_summary(kernel.slowest, kernel.model)}"
         for kernel in _slowest(result.kernels, DETAILED)

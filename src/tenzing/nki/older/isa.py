@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
-from tenzing.errors import KernelError
+from tenzing.errors import KernelError, close_names
 from tenzing.isa import REGISTRY, Engine, Instruction, numerics
 from tenzing.isa.enums import (
     dge_mode,
@@ -285,9 +285,8 @@ def nc_stream_shuffle(src: NkiTensor, dst: NkiTensor, shuffle_mask: Any, **_: An
 
 
 def __getattr__(name: str) -> Any:
-    raise AttributeError(
-        f"neuronxcc.nki.isa has no '{name}' in tenzing; it knows {', '.join(sorted(FUNCTIONS))}"
-    )
+    known = close_names(name, sorted(FUNCTIONS)) or ", ".join(sorted(FUNCTIONS))
+    raise AttributeError(f"neuronxcc.nki.isa has no '{name}' in tenzing; it knows {known}")
 
 
 __all__ = [
