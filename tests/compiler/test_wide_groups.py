@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,23 @@ def test_a_thin_or_crowded_group_fills_the_partitions(shape: tuple[int, ...]) ->
     compiled = default_pipeline().run(graph_of(plain, *shape))
     program = run_graph(compiled, [floats(*shape)], {}, "trn2")[1]
     assert len(program.rows) < 20
+
+
+def test_blocks_of_rows_share_the_tables_of_functions() -> None:
+    """Two functions in turns: eight blocks of rows load each table once, not once each."""
+    builder = GraphBuilder("softplus")
+    x = builder.input("x", (1024, 64), F32)
+    row = builder.input("row", (64,), F32)
+    shifted = builder.add(ops.Add(), x, builder.add(ops.BroadcastInDim(x.shape, (1,)), row))
+    power = builder.add(ops.Exponential(), shifted)
+    graph = builder.build([builder.add(ops.LogPlusOne(), power)])
+    arrays = [floats(*v.shape, seed=k, low=0.1) for k, v in enumerate(graph.inputs)]
+    outputs, program = run_graph(default_pipeline().run(graph), arrays, {}, "trn2")
+    assert_agree(outputs[0], run(graph, arrays, {})[0])
+    tables = [program.template(k).cost.table for k in range(len(program))]
+    used = [table for table in tables if table]
+    assert len(set(used)) == 2
+    assert sum(a != b for a, b in itertools.pairwise(used)) == 1
 
 
 def test_a_large_iota_is_one_line_in_memory() -> None:

@@ -222,6 +222,24 @@ def test_distance_and_numbers_to_add_are_bands_too() -> None:
         same_values(graph, final)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_numbers_of_keys_part_from_the_band_they_are_joined_with(causal: bool) -> None:
+    """ALiBi: a slope for each head times the key's position, repeated for all queries."""
+
+    def added(builder: GraphBuilder, *_: Value) -> Value:
+        slopes = np.float32([0.5, 0.25]).reshape(1, 2, 1, 1)
+        numbers = np.broadcast_to(slopes * np.arange(7, dtype=np.float32), (BATCH, 2, 7, 7))
+        hidden = np.triu(np.full((7, 7), -3e38 if causal else 0, np.float32), 1)
+        return builder.add(ops.Constant.of(numbers + hidden))
+
+    graph = masked(added, 7, 7)
+    final = after(graph, MasksAsBands())
+    attention = final.nodes[-1]
+    assert attention.inputs[3].shape == (1, 2, 1, 7)
+    assert attention.attrs["causal"] == causal
+    same_values(graph, final)
+
+
 def test_masks_from_values_and_biases_stay() -> None:
     def seen(builder: GraphBuilder, rows: Value, columns: Value, padding: Value) -> Value:
         return builder.add(ops.Compare("ge"), padding, splat(builder, padding, 0.0))

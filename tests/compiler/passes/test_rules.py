@@ -18,6 +18,7 @@ from tenzing.compiler.passes import (
     NarrowNumbers,
     PackHeads,
     Pipeline,
+    RecogniseActivations,
     Simplify,
     SumsAsMatmul,
     WeightsForMatmul,
@@ -51,6 +52,31 @@ def test_a_parameter_that_is_written_back_stays() -> None:
     state = builder.parameter("state", (2, 3, 8), F32)
     graph = builder.build([builder.add(ops.Negate(), x)], [Alias(0, "state")])
     assert DeadCode().apply(graph).parameters == (state,)
+
+
+@pytest.mark.parametrize("factored", [False, True])
+def test_gelu_by_its_cubic_is_found_however_it_is_factored(factored: bool) -> None:
+    """``x + c x^3`` under tanh, or as BLOOM has it ``x (1 + c x x)``."""
+    builder, x = start()
+
+    def times(value: Value, number: float | Value) -> Value:
+        if not isinstance(number, Value):
+            number = builder.add(ops.Constant.splat(number, x.shape, F32))
+        return builder.add(ops.Multiply(), value, number)
+
+    one = builder.add(ops.Constant.splat(1.0, x.shape, F32))
+    square = times(times(x, 0.044715), x)
+    inside = (
+        times(times(x, 0.79788456), builder.add(ops.Add(), one, square))
+        if factored else times(builder.add(ops.Add(), x, times(square, x)), 0.79788456)
+    )  # fmt: skip
+    bell = builder.add(ops.Add(), one, builder.add(ops.Tanh(), inside))
+    graph = builder.build([times(times(x, 0.5), bell)])
+    assert kinds(graph, RecogniseActivations()) == ["gelu"]
+    other = Pipeline((RecogniseActivations(), DeadCode())).run(graph)
+    array = np.linspace(-4, 4, 48, dtype=np.float32).reshape(x.shape)
+    expected = run(graph, [array], {})[0]
+    np.testing.assert_allclose(run(other, [array], {})[0], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_equal_work_happens_once_and_unequal_twice() -> None:

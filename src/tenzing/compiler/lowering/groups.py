@@ -16,7 +16,7 @@ from tenzing.compiler.lowering.access import is_whole, load_access, load_repeate
 from tenzing.compiler.lowering.random import draw_of, drawn_before, start_drawing
 from tenzing.compiler.lowering.registry import dense, device_dtype, lowers
 from tenzing.compiler.lowering.streaming import run_streamed, taken_apart
-from tenzing.compiler.lowering.tiles import Body, Tile
+from tenzing.compiler.lowering.tiles import Body
 from tenzing.compiler.ops import Reduce, RowComposite
 from tenzing.compiler.ops.fused import Access, Fused
 from tenzing.kernels.tiles import move, spans
@@ -25,6 +25,7 @@ from tenzing.nki import language as nl
 
 SBUF_SHARE: Final = 0.75  # of a partition for the live tiles of a group; the rest is for gaps
 SCRATCH_BYTES: Final = 16  # per column: four float32 tiles that one operation may need
+INTERLEAVED_MAX: Final = 8  # blocks of rows whose operations alternate
 FLAT_COLUMNS_MAX: Final = 2048  # of an elementwise group laid out anew: 8 KiB per DMA row
 
 
@@ -80,28 +81,46 @@ def _run_blocks(
             for x, access, value in given
             if math.prod(access.shape[:-1]) == 1 < tiling.rows
         }
-        for start, count in spans(tiling.rows, pmax):
-            body = Body(op.body, count, width)
-            loaded: dict[Value, Tile] = dict(known)
-            for x, access, value in given:
-                if value in repeated:
-                    whole = repeated[value]
-                    loaded[value] = whole[0:count, 0 : whole.shape[1]]
-                else:
-                    loaded[value] = load_access(x, access, start, count, at, width)
-            for out, tile in zip(outs, body.run(loaded), strict=True):
-                if out is not None:
-                    _store(body, out, tile, start, at, width)
+        together = 1 if draw is not None else _interleaved(op, width)
+        blocks = list(spans(tiling.rows, pmax))
+        for first in range(0, len(blocks), together):
+            turn = blocks[first : first + together]
+            bodies = [Body(op.body, count, width) for _, count in turn]
+            for body, (start, count) in zip(bodies, turn, strict=True):
+                body.values.update(known)
+                for x, access, value in given:
+                    whole = repeated.get(value)
+                    body.values[value] = (
+                        load_access(x, access, start, count, at, width)
+                        if whole is None else whole[0:count, 0 : whole.shape[1]]
+                    )  # fmt: skip
+            for node in op.body.nodes:
+                for body in bodies:
+                    body.evaluate([node])
+            for body, (start, _) in zip(bodies, turn, strict=True):
+                _store(body, outs, start, at, width)
+
+
+def _interleaved(op: Fused, width: int) -> int:
+    """Blocks of rows that pass an operation before any passes the next.
+
+    Where functions alternate, Scalar would otherwise load their tables again for every block.
+    """
+    functions = {node.op.name for node in op.body.nodes if node.work.transcendentals}
+    if len(functions) <= 1:
+        return 1
+    return max(1, min(INTERLEAVED_MAX, _columns_that_fit(op.body) // (2 * width)))
 
 
 def _store(
-    body: Body, out: NkiTensor, tile: Tile, start: int, at: int, width: int
+    body: Body, outs: Sequence[NkiTensor | None], start: int, at: int, width: int
 ) -> None:  # fmt: skip
-    """Write the block of an output, with every column present, in the output's dtype."""
-    if out.shape[1] == 1:
-        at, width = 0, 1
-    ready = body.widened(tile, width, out.dtype)
-    move(out[start : start + body.rows, at : at + width], ready)
+    """Write the block of each output, with every column present, in the output's dtype."""
+    for out, value in zip(outs, body.body.outputs, strict=True):
+        if out is not None:
+            first, size = (0, 1) if out.shape[1] == 1 else (at, width)
+            ready = body.widened(body.values[value], size, out.dtype)
+            move(out[start : start + body.rows, first : first + size], ready)
 
 
 def _stored_shape(op: Fused, tiling: Tiling, value: Value) -> tuple[int, int]:

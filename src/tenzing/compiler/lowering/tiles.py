@@ -6,7 +6,7 @@ Python number that is the same everywhere.  The rules are in ``arithmetic`` and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -49,12 +49,6 @@ class Body:
             and is_float(value.dtype)
             and is_float(users[value][0].outputs[0].dtype)
         }
-
-    def run(self, inputs: Mapping[Value, Tile]) -> list[Tile]:
-        """Tiles of the outputs for tiles of the inputs."""
-        self.values.update(inputs)
-        self.evaluate(self.body.nodes)
-        return [self.values[v] for v in self.body.outputs]
 
     def evaluate(self, nodes: Sequence[Node]) -> None:
         """Compute these nodes from values already known."""

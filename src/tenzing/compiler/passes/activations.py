@@ -177,13 +177,20 @@ def _bell(reading: _Reading, value: Value, x: Value) -> str:
 
 
 def _is_cubic(reading: _Reading, value: Value, x: Value) -> bool:
-    """sqrt(2 / pi) (x + 0.044715 x x x)."""
+    """sqrt(2 / pi) (x + 0.044715 x x x), or sqrt(2 / pi) x (1 + 0.044715 x x)."""
     found, scale = reading.factors(value)
-    pair = reading.maker(found[0], Add) if len(found) == 1 else None
-    if pair is None or not _close(x, scale, SQRT_TWO_OVER_PI):
+    if not _close(x, scale, SQRT_TWO_OVER_PI):
         return False
-    for line, cube in (pair, pair[::-1]):
-        powers, factor = reading.factors(cube)
-        if line == x and powers == [x] * CUBE and _close(x, factor, GELU_CUBIC):
-            return True
-    return False
+    if len(found) == 2 and x in found:  # noqa: PLR2004 - x and what multiplies it
+        rest = _one_and(reading, found[1 - found.index(x)])
+        return rest is not None and _is_power(reading, rest, x, CUBE - 1)
+    pair = reading.maker(found[0], Add) if len(found) == 1 else None
+    return pair is not None and any(
+        line == x and _is_power(reading, cube, x, CUBE) for line, cube in (pair, pair[::-1])
+    )
+
+
+def _is_power(reading: _Reading, value: Value, x: Value, power: int) -> bool:
+    """0.044715 times a power of x."""
+    powers, factor = reading.factors(value)
+    return powers == [x] * power and _close(x, factor, GELU_CUBIC)

@@ -116,6 +116,9 @@ def _split(builder: GraphBuilder, mask: Value) -> tuple[Limits, list[Value]]:
             found = _limits(builder, part)
         else:
             found = _added_limits(builder, part, mask.shape)
+            if found is None and (pair := _band_of_keys(builder, part)) is not None:
+                found = pair[0]
+                rest.append(pair[1])
         if found is None:
             rest.append(part)
         else:
@@ -177,6 +180,33 @@ def _added_limits(builder: GraphBuilder, value: Value, shape: tuple[int, ...]) -
     if limits is None or not _each_sees_one(limits, queries, keys):
         return None
     return limits
+
+
+def _band_of_keys(builder: GraphBuilder, value: Value) -> tuple[Limits, Value] | None:
+    """Limits and one number for each key, when a constant adds them where a key is seen.
+
+    So positions by slopes (ALiBi) come, repeated for queries or joined with a mask of keys.
+    """
+    node = builder.maker(value)
+    while node is not None and isinstance(node.op, Reshape):
+        node = builder.maker(node.inputs[0])
+    if node is None or not isinstance(node.op, Constant) or len(value.shape) < MATRIX_RANK:
+        return None
+    array = node.op.array.reshape(value.shape)
+    seen = array > HIDES
+    limits = _constant_limits(seen)
+    if limits is None or not _each_sees_one(limits, *value.shape[-2:]):
+        return None
+    keys = np.where(seen, array, -np.inf).max(axis=-2, keepdims=True)
+    if not (np.where(seen, array, keys) == keys).all():
+        return None
+    keys[np.isneginf(keys)] = 0  # of a key that no query sees
+    for dim in range(keys.ndim):
+        first = keys.take([0], axis=dim)
+        keys = first if (keys == first).all() else keys
+    if keys.shape == value.shape:
+        return None
+    return limits, builder.add(Constant.of(keys.astype(value.dtype)))
 
 
 def _all_limits(builder: GraphBuilder, value: Value) -> Limits | None:
