@@ -6,8 +6,9 @@ dS = P (dP - sum(P dP)), dQ = scale dS K, dK = scale dS^T Q.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from tenzing.kernels.attention_masks import Band, Form, MaskTiles
 from tenzing.kernels.attention_operands import load_heads, turned_heads
@@ -17,6 +18,10 @@ from tenzing.nki import isa as nisa
 from tenzing.nki import jit
 from tenzing.nki import language as nl
 from tenzing.nki.tensor import NkiTensor
+
+MOST_TOGETHER: Final = 4  # blocks of queries whose sums meet in PSUM
+WIDE_ROWS: Final = 3  # of float32, as long as the keys: scores, probabilities, their slopes
+SPARE: Final = 0.9  # of SBUF: the rest is for blocks of 128 columns
 
 
 @jit
@@ -72,6 +77,12 @@ class _Block:
     grad_turned: list[NkiTensor]  # [part of value width, queries]
     low: int
     high: int
+    probs: NkiTensor | None = None  # [queries, keys seen], as TensorE multiplies them
+    slopes: NkiTensor | None = None
+
+    def seen(self, at: int, size: int) -> int:
+        """How many of the ``size`` keys from ``at`` on some query sees."""
+        return min(size, self.high - at) if self.low <= at < self.high else 0
 
 
 class _KeyHead:
@@ -98,21 +109,41 @@ class _KeyHead:
         self, out: NkiTensor, rows: tuple[NkiTensor, NkiTensor], head: tuple[int, int]
     ) -> None:
         """Add what the queries of one head give; their own gradients go to ``out``."""
-        q, grad = rows
-        for start, count in spans(q.shape[0], nl.tile_size.pmax):
-            few = load_heads(q, start, count, self.form.dtype)
-            given = load_heads(grad, start, count, self.form.dtype)
-            block = _Block(
-                few, given, transpose_spans(few, spans(self.dim, nl.tile_size.pmax)),
-                transpose_spans(given, spans(self.width, nl.tile_size.pmax)),
-                *self.form.band.keys(start, count, self.keys),
-            )  # fmt: skip
-            where = (start, block.low, block.high)
-            scores = row_scores(block.q_turned, self.k_turned, self.form, head, where)
-            probs = self._probabilities(scores)
-            slopes = self._slopes(block, probs)
-            self._add(block, probs, slopes)
-            self._store_queries(out, block, slopes, start)
+        blocks = list(spans(rows[0].shape[0], nl.tile_size.pmax))
+        together = self._together()
+        for first in range(0, len(blocks), together):
+            self._add([self._block(out, rows, head, start, count)
+                       for start, count in blocks[first : first + together]])  # fmt: skip
+
+    def _together(self) -> int:
+        """Blocks of queries whose factors fit into SBUF beside keys, values and their sums."""
+        itemsize = self.form.dtype.itemsize
+        tiles = len(self.spans) * (self.dim + self.width)
+        held = [x.shape[1] for x in (*self.k_turned, *self.v_turned)]
+        fixed = (sum(held) + len(self.spans) * self.dim) * itemsize
+        fixed += (tiles + WIDE_ROWS * self.keys) * nl.float32.itemsize
+        room = SPARE * nl.tile_size.total_available_sbuf_size - fixed
+        return max(min(int(room // (2 * self.keys * itemsize)), MOST_TOGETHER), 1)
+
+    def _block(
+        self, out: NkiTensor, rows: tuple[NkiTensor, NkiTensor], head: tuple[int, int],
+        start: int, count: int,
+    ) -> _Block:  # fmt: skip
+        """One block of queries: its gradient is stored, its factors of the others' are kept."""
+        few, given = (load_heads(x, start, count, self.form.dtype) for x in rows)
+        block = _Block(
+            few, given, transpose_spans(few, spans(self.dim, nl.tile_size.pmax)),
+            transpose_spans(given, spans(self.width, nl.tile_size.pmax)),
+            *self.form.band.keys(start, count, self.keys),
+        )  # fmt: skip
+        where = (start, block.low, block.high)
+        scores = row_scores(block.q_turned, self.k_turned, self.form, head, where)
+        probs = self._probabilities(scores)
+        block.slopes = self._slopes(block, probs)
+        block.probs = nl.ndarray(probs.shape, dtype=self.form.dtype, buffer=nl.sbuf)
+        nisa.activation(dst=block.probs, op=nl.copy, data=probs)
+        self._store_queries(out, block, block.slopes, start)
+        return block
 
     def _probabilities(self, scores: NkiTensor) -> NkiTensor:
         """Normalised, in float32; zeros in rows that see no key."""
@@ -144,24 +175,34 @@ class _KeyHead:
                                   op1=nl.add, operand1=both)  # fmt: skip
         return slopes
 
-    def _add(self, block: _Block, probs: NkiTensor, slopes: NkiTensor) -> None:
-        """What this block gives to the gradients of the keys and values it sees."""
-        count = probs.shape[0]
-        weights = nl.ndarray(probs.shape, dtype=self.form.dtype, buffer=nl.sbuf)
-        nisa.activation(dst=weights, op=nl.copy, data=probs)
-        for left, right, sums in (
-            (weights, block.grad, self.v_sums),
-            (slopes, block.q, self.k_sums),
-        ):
-            for number, at, size in self._seen(block):
-                for column, part in spans(right.shape[1], nl.tile_size.gemm_moving_fmax):
-                    product = nl.ndarray((size, part), dtype=nl.float32, buffer=nl.psum)
-                    nisa.nc_matmul(
-                        dst=product, stationary=left[0:count, at : at + size],
-                        moving=right[0:count, column : column + part], accumulate=False,
-                    )  # fmt: skip
-                    total = sums[number][0:size, column : column + part]
-                    nisa.tensor_tensor(dst=total, data1=total, data2=product, op=nl.add)
+    def _add(self, blocks: Sequence[_Block]) -> None:
+        """What these blocks give to the gradients of the keys and values they see."""
+        for number, (at, most) in enumerate(self.spans):
+            seeing = sorted((b for b in blocks if b.seen(at, most)),
+                            key=lambda b: -b.seen(at, most))  # fmt: skip
+            if seeing:
+                self._sum([(b.probs, b.grad, b) for b in seeing], self.v_sums[number], at, most)
+                self._sum([(b.slopes, b.q, b) for b in seeing], self.k_sums[number], at, most)
+
+    @staticmethod
+    def _sum(
+        factors: Sequence[tuple[NkiTensor | None, NkiTensor, _Block]], total: NkiTensor, at: int,
+        most: int,
+    ) -> None:  # fmt: skip
+        """Add products to ``total``; the first sees the most of these keys."""
+        size = factors[0][2].seen(at, most)
+        for column, part in spans(total.shape[1], nl.tile_size.gemm_moving_fmax):
+            product = nl.ndarray((size, part), dtype=nl.float32, buffer=nl.psum)
+            for order, (left, right, block) in enumerate(factors):
+                assert left is not None
+                few, count = block.seen(at, most), left.shape[0]
+                first = at - block.low
+                nisa.nc_matmul(
+                    dst=product[0:few, 0:part], stationary=left[0:count, first : first + few],
+                    moving=right[0:count, column : column + part], accumulate=order > 0,
+                )  # fmt: skip
+            sums = total[0:size, column : column + part]
+            nisa.tensor_tensor(dst=sums, data1=sums, data2=product, op=nl.add)
 
     def _seen(self, block: _Block) -> list[tuple[int, int, int]]:
         """Blocks of keys that are seen: number, first column of the scores, keys."""
