@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import datetime
 import itertools
 import json
 import re
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from tenzing import commands, report
 from tenzing.cli import main
 from tenzing.fleet import Choice, Comparison
+from tenzing.report.choices import prices_note
 from tenzing.report.choices_words import answer, dollars, verdict
 from tenzing.report.plot import Frame, Mark, Series, plot_svg, spaced
 
@@ -49,6 +51,15 @@ def test_json_is_one_object_with_every_record_on_request(found: Comparison) -> N
     short, long = (json.loads(json.dumps(report.choices_json(found, every=e))) for e in (0, 1))
     assert len(short["best"]) == 3
     assert len(long["choices"]) == short["configurations"] == len(found.choices)
+
+
+def test_the_age_of_a_price_is_shown(found: Comparison) -> None:
+    """A price of ten days ago, whatever day it is."""
+    day = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=10)
+    (best, *_) = found.best
+    old = dataclasses.replace(best, price_date=str(day), term="on_demand")
+    assert prices_note([old]) == f"prices: {best.instance} on demand of {day} (10 days old)"
+    assert "unknown (known: " in prices_note([dataclasses.replace(best, price_date="")])
 
 
 def test_prices_elsewhere_are_in_text_json_csv_and_page(

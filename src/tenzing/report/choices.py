@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import datetime
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -65,10 +66,15 @@ def prices_note(choices: Sequence[Choice]) -> str:
 
 def _price_said(c: Choice) -> str:
     if c.price_date:
-        return f"{_spoken(c.term)} of {c.price_date}"
+        age = (datetime.datetime.now(datetime.UTC).date() - _day(c.price_date)).days
+        return f"{_spoken(c.term)} of {c.price_date} ({age} days old)"
     known = {row.term: row.region for row in facts.prices(c.instance)}
     others = ", ".join(f"{_spoken(term)} in {region}" for term, region in known.items())
     return f"{UNKNOWN} (known: {others})" if others else UNKNOWN
+
+
+def _day(text: str) -> datetime.date:
+    return datetime.date.fromisoformat(text)
 
 
 def _spoken(term: str) -> str:

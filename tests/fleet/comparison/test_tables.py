@@ -2,13 +2,14 @@
 
 import sys
 import types
+from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
 import pytest
 
 from tenzing.errors import UsageError
-from tenzing.fleet.comparison import compare
+from tenzing.fleet.comparison import compare, tables
 from tenzing.fleet.comparison.tables import PACKAGE
 
 
@@ -28,7 +29,7 @@ class Estimates:
 
 
 @pytest.fixture
-def estimates(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Estimates:
+def estimates(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[Estimates]:
     made = Estimates()
     api = types.ModuleType(f"{PACKAGE}.cli.api")
     api.cli_estimate = made  # type: ignore[attr-defined]
@@ -36,7 +37,8 @@ def estimates(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Estimates:
     monkeypatch.setenv("TENZING_CACHE", str(tmp_path))
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda n: "0.0" if n == PACKAGE else real(n))
-    return made
+    yield made
+    tables._estimate.cache_clear()  # what the stand-in said is not the package's word
 
 
 def test_a_token_waits_as_in_our_own_answers(
