@@ -98,6 +98,17 @@ def test_an_empty_script_has_no_kernel(run: Run, tmp_path: Path) -> None:
         assert "no NKI kernel was launched" in out
 
 
+def test_what_is_found_decides_the_exit_code_of_every_command(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "unset.py"
+    body = "    t = nl.ndarray((128, 4), nl.float32)\n    nisa.tensor_copy(dst=t, src=t)"
+    path.write_text(HEADER + KERNEL.format(body=body))
+    for words in (["run"], ["check"], ["profile", "--out", str(tmp_path / "p")]):
+        code, out, err = run(words[0], str(path), *words[1:])
+        assert (code, "1 finding" in out) == (2, True), words
+        assert "recorded 3 instructions" in err, "no command is silent"
+    assert (tmp_path / "p" / "report.html").exists()
+
+
 def test_an_import_that_is_missing(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "imports.py"
     path.write_text("import nothing_of_this_name\n")

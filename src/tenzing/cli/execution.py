@@ -137,7 +137,7 @@ def _check(options: argparse.Namespace) -> int:
     with script_output(options):
         result = commands.check(
             options.path, target=options.target, argv=options.script, autocast=options.autocast,
-            sizes=options.size,
+            sizes=options.size, progress=progress(options),
         )  # fmt: skip
     print(json.dumps(report.findings_json(result), indent=2) if options.json
           else report.findings_text(result))  # fmt: skip
@@ -163,7 +163,7 @@ def _profile(options: argparse.Namespace) -> int:
     print(json.dumps(plain, indent=2) if options.json else report.profile_text(result, folder))
     if earlier is not None:
         print(report.difference_text(earlier, plain), file=sys.stderr if options.json else None)
-    return EXIT_OK
+    return EXIT_REFUSED if result.findings else EXIT_OK
 
 
 __all__ = ["add_commands"]

@@ -85,9 +85,10 @@ def analyse_program(name: str, program: Program, items: int = 1) -> KernelResult
 def check(
     path: str, *, target: str | None = None, argv: Sequence[str] = (),
     autocast: str | None = None, sizes: Mapping[str, int] | None = None,
+    progress: Progress = lambda _: None,
 ) -> RunResult:  # fmt: skip
     """Legality of every kernel a script launches, or of a model: findings instead of results."""
-    return run(path, target=target, argv=argv, autocast=autocast, sizes=sizes)
+    return run(path, target=target, argv=argv, autocast=autocast, sizes=sizes, progress=progress)
 
 
 def run_on(
