@@ -64,6 +64,11 @@ def is_narrow(dtype: np.dtype[Any]) -> bool:
     return is_float(dtype) and (dtype.itemsize < F32.itemsize or dtype == TF32)
 
 
+def is_narrow_integer(dtype: np.dtype[Any]) -> bool:
+    """True for integers of 8 and 16 bits, whose arithmetic needs more room than they have."""
+    return dtype.kind in "iu" and dtype.itemsize < np.dtype(np.int32).itemsize
+
+
 def registering(table: dict[str, Any], what: str, names: Sequence[str]) -> Callable[[RuleT], RuleT]:
     """A decorator that enters a rule into a table under names; GraphError for a name taken."""
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from tenzing.compiler.graph import BOOL, Node, is_float
-from tenzing.compiler.lowering.registry import device_dtype
+from tenzing.compiler.graph import BOOL, Node, is_float, is_narrow_integer
+from tenzing.compiler.lowering.registry import device_dtype, unsupported
 from tenzing.compiler.lowering.tiles import Body, Tile, spread, tiles, width_of
 from tenzing.compiler.ops.elementwise import narrow, widen
 from tenzing.kernels.angles import angle_tile, sine_tile
@@ -125,6 +125,8 @@ def _binary(body: Body, node: Node, inputs: list[Tile]) -> Tile:
     name, (a, b) = node.op.name, inputs
     if name in EVERY_BIT and _is_word(node):
         return whole_numbers(body, node, a, b, BINARY[name])
+    if name == "power" and is_narrow_integer(node.output.dtype):
+        raise unsupported(node, "for integers of 8 or 16 bits, save small constant powers")
     if name == "divide" and not is_float(node.output.dtype):
         return _whole_quotient(body, node, a, b)
     if name == "remainder" and _is_word(node) and device_dtype(node.output.dtype).kind == "u":

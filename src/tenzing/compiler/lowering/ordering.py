@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from tenzing.compiler.graph import Node
+from tenzing.compiler.graph import Node, is_narrow_integer
 from tenzing.compiler.lowering.registry import as_rows, device_dtype, lowers, unsupported
 from tenzing.compiler.lowering.rowwise import REDUCE
 from tenzing.kernels.copies import copied
@@ -63,6 +63,8 @@ def _argmax(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
 @lowers("cumulative")
 def _cumulative(node: Node, inputs: list[NkiTensor]) -> list[NkiTensor]:
     kind = node.attrs["kind"]
+    if kind == "multiply" and is_narrow_integer(node.output.dtype):
+        raise unsupported(node, "for running products of integers of 8 or 16 bits")
     return _along(inputs[0], node.attrs["dim"], lambda rows: (cumulative(rows, kind),))
 
 

@@ -20,6 +20,7 @@ from tenzing.compiler.passes.epilogue import MatmulEpilogue, RecogniseLinear
 from tenzing.compiler.passes.expansions import RecogniseErf
 from tenzing.compiler.passes.experts import RecogniseExperts, SortByExpert
 from tenzing.compiler.passes.fusion import FuseRows
+from tenzing.compiler.passes.integers import WrapIntegers
 from tenzing.compiler.passes.layout import PackHeads, SumsAsMatmul, WeightsForMatmul
 from tenzing.compiler.passes.legalise import NarrowNumbers, WholeSums
 from tenzing.compiler.passes.linears import (
@@ -96,6 +97,7 @@ __all__ = [
     "WeightsForConvolution",
     "WeightsForMatmul",
     "WholeSums",
+    "WrapIntegers",
     "default_pipeline",
     "recognise",
     "shard",
@@ -107,6 +109,7 @@ TIDY: Final = (FoldConstants(), CommonSubexpressions(), Simplify(), DeadCode())
 # from what frameworks write to the operations that have kernels; nothing of the chip yet
 RECOGNITION: Final[tuple[Pass, ...]] = (
     NarrowNumbers(),
+    WrapIntegers(),
     *TIDY,
     RollRecurrences(),
     JoinIterations(),

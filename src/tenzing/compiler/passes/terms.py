@@ -434,6 +434,7 @@ __all__ = [
     "Monomial",
     "Polynomial",
     "over",
+    "splat_of",
     "sums_last",
     "times",
     "total",

@@ -168,22 +168,27 @@ def _floor_divide(t: Translator, x: Operand, y: Operand) -> Result:
 
 
 def _floor_div(t: Translator, x: Operand, y: Operand) -> Value:
-    """Integers: take the floored remainder off first, then divide exactly."""
-    rest = floored_remainder(t, x, y)
-    left = t.tensor(x, t.result.shape, t.result.dtype)
-    return combine(t, ops.Divide(), t.emit(ops.Subtract(), left, rest), y)
+    """Integers: the truncated quotient, less one where the remainder moves."""
+    _, _, moved = _remainder(t, x, y)
+    whole = combine(t, ops.Divide(), x, t.tensor(y, t.result.shape, t.result.dtype))
+    return t.emit(ops.Subtract(), whole, t.convert(moved, whole.dtype))
 
 
 @aten("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor")
 def floored_remainder(t: Translator, x: Operand, y: Operand) -> Value:
     """Python's %: the truncated remainder, moved by y where the signs differ."""
+    rest, right, moved = _remainder(t, x, y)
+    return t.emit(ops.Select(), moved, t.emit(ops.Add(), rest, right), rest)
+
+
+def _remainder(t: Translator, x: Operand, y: Operand) -> tuple[Value, Value, Value]:
+    """The truncated remainder, y, and where their signs differ."""
     right = t.tensor(y, t.result.shape, t.result.dtype)
     rest = combine(t, ops.Remainder(), x, right)
     zero = t.splat(0, t.result)
     nonzero = t.emit(ops.Compare("ne"), rest, zero)
     signs = (t.emit(ops.Compare("lt"), value, zero) for value in (rest, right))
-    moved = t.emit(ops.And(), t.emit(ops.Xor(), *signs), nonzero)
-    return t.emit(ops.Select(), moved, t.emit(ops.Add(), rest, right), rest)
+    return rest, right, t.emit(ops.And(), t.emit(ops.Xor(), *signs), nonzero)
 
 
 @aten("pow.Tensor_Scalar")

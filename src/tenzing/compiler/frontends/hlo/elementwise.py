@@ -9,7 +9,16 @@ import numpy as np
 from tenzing.compiler import ops
 from tenzing.compiler.frontends.hlo.mlir import Operation
 from tenzing.compiler.frontends.hlo.reader import Reader, hlo
-from tenzing.compiler.graph import BF16, BOOL, Op, Value
+from tenzing.compiler.graph import (
+    BF16,
+    BOOL,
+    F32,
+    Op,
+    Value,
+    is_float,
+    is_narrow,
+    is_narrow_integer,
+)
 
 UNARY: Final[dict[str, Op]] = {
     "abs": ops.Abs(), "ceil": ops.Ceil(), "cosine": ops.Cosine(),
@@ -88,6 +97,11 @@ def _convert(reader: Reader, operation: Operation, x: Value) -> Value:
     dtype = operation.type.dtype
     if dtype == BOOL and x.dtype != BOOL:
         return reader.add(ops.Compare("ne"), x, reader.splat(0, x))
+    if is_float(x.dtype) and is_narrow_integer(dtype):
+        limits = np.iinfo(dtype)
+        wide = reader.convert(x, F32) if is_narrow(x.dtype) else x
+        low, high = (reader.splat(n, wide) for n in (limits.min, limits.max))
+        x = reader.add(ops.Clamp(), low, wide, high)  # XLA saturates here
     return reader.convert(x, dtype)
 
 
