@@ -252,6 +252,11 @@ def test_a_mistyped_instance_offers_the_nearest_names(run: Run) -> None:
     assert "c7g" not in told
 
 
+def test_a_shape_made_up_from_a_size_is_said_to_be(run: Run) -> None:
+    _, out, _ = run("compare", "lama-9b", "--no-simulate", "--on", "g6.xlarge")
+    assert "no such model is known, its shape is assumed: like Llama of this size" in out
+
+
 def test_an_unknown_region(run: Run) -> None:
     for words in (["economics", "p5.48xlarge"], ["compare", "llama-3.1-8b", "--no-simulate"]):
         told = refused(run, *words, "--region", "us-east-11")

@@ -42,7 +42,13 @@ def heading(found: Comparison) -> str:
     said = [_said(name, value) for name, value in sizes.items() if value and name not in IMPLIED]
     accepted = sizes.get("accepted", 1.0)
     said += [f"{accepted:g} tokens a step"] if accepted > 1 else []
-    return f"{found.model}: {size}; shape from {shape.source}\n{found.task_name}: {', '.join(said)}"
+    return f"{found.model}: {size}; {_origin(shape.source)}\n{found.task_name}: {', '.join(said)}"
+
+
+def _origin(source: str) -> str:
+    """Where a shape comes from; one that was made up from the model's size is no source."""
+    made_up = source.startswith("assumed:")
+    return f"no such model is known, its shape is {source}" if made_up else f"shape from {source}"
 
 
 def _said(name: str, value: float) -> str:

@@ -141,6 +141,7 @@ def test_a_failed_trace_leaves_no_dump(capfd: pytest.CaptureFixture[str]) -> Non
     said, complained = capfd.readouterr()
     assert "from the module" in said
     assert "GraphModule" not in said + complained
+    assert "\n\n" not in said
     assert "Unable to find" not in complained
 
 

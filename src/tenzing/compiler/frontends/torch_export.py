@@ -129,7 +129,8 @@ def _without_dumps() -> Iterator[None]:
         for logger, disabled in zip(loggers, before, strict=True):
             logger.disabled = disabled
         for text, stream in ((said, sys.stdout), (complained, sys.stderr)):
-            stream.write(DUMP.split(text.getvalue())[0])
+            own, *dumped = DUMP.split(text.getvalue())
+            stream.write(f"{own.strip()}\n" if dumped and own.strip() else "" if dumped else own)
 
 
 @contextmanager
