@@ -74,6 +74,8 @@ def test_prices_elsewhere_are_in_text_json_csv_and_page(
     assert "$0.02 a million tokens are $2.56 a million texts" in text
     assert "break-even requests/s" in text
     assert "twice as many in the busiest hour" in text
+    # 100 texts of 0.000 002 56 $ a second are 672.77 $ a month of 730 hours
+    assert "Buying one by one costs less: $672.77." in text
     assert main([*words, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     best = printed["best"][0]
@@ -126,7 +128,7 @@ def test_an_answer_without_a_price_or_without_a_fit_says_so() -> None:
     assert ("price unknown", "trn3-gen1-ultraserver") in verdict(unpriced)
     full = commands.compare("llama-3.1-405b", ["inf2.xlarge"])
     assert answer(full) == "llama-3.1-405b runs on none of the targets asked."
-    assert dict(verdict(full))["not within the limits"].startswith("inf2.xlarge: a rank needs")
+    assert dict(verdict(full))["left out, and why"].startswith("inf2.xlarge: a rank needs")
     slow = commands.compare("llama-3.1-8b", ["inf2.48xlarge"], tpot_ms=0.1)
     assert "no target keeps the limits" in answer(slow)
 

@@ -33,22 +33,23 @@ def answer(found: Comparison) -> str:
     best, bill = _cheapest(found), _smallest_bill(found)
     if best is None:
         return _without(found)
-    sentences = [_unit_sentence(found, best)]
-    if bill is not None and found.demand is not None:
-        monthly = dollars(bill.usd_per_month or 0.0)
-        sentences.insert(0, f"{bill.fleet_instances} {bill.instance} serve "
-                         f"{found.demand.mean_per_s:,.10g} requests/s for {monthly} a month"
-                         f"{_least(found)}.")  # fmt: skip
-    return " ".join(sentences)
+    if bill is None or found.demand is None:
+        return _unit_sentence(found, best, _least(found))
+    monthly, bought = bill.usd_per_month or 0.0, bill.usd_per_month_elsewhere
+    sentences = [f"{bill.fleet_instances} {bill.instance} serve {found.demand.mean_per_s:,.10g} "
+                 f"requests/s for {dollars(monthly)} a month{_least(found)}."]  # fmt: skip
+    if bought is not None and bought < monthly:
+        sentences.append(f"Buying one by one costs less: {dollars(bought)}.")
+    return " ".join([*sentences, _unit_sentence(found, best, "")])
 
 
-def _unit_sentence(found: Comparison, best: Choice) -> str:
+def _unit_sentence(found: Comparison, best: Choice, least: str) -> str:
     """The cheapest target by what a unit, or a whole run, costs on it."""
     if best.run_usd is not None:
         total = getattr(found.task, "total_tokens", 0) / BILLION
         return (f"{named(best)} trains on {total:,.4g} billion tokens for {_run_cost(best)}"
-                f"{_least(found)}: {short(best.run_days or 0.0)} days.")  # fmt: skip
-    said = f"{named(best)} makes a million {best.unit} for {_cost(best)}{_least(found)}"
+                f"{least}: {short(best.run_days or 0.0)} days.")  # fmt: skip
+    said = f"{named(best)} makes a million {best.unit} for {_cost(best)}{least}"
     if best.status != WITHIN:
         return f"{said}, but no target keeps the limits."
     limited = any(getattr(found.task, name, 0.0) for name in LIMITS)
@@ -131,7 +132,7 @@ def _missing(found: Comparison) -> Iterator[tuple[str, str]]:
     slow = [f"{named(c)}: {c.why}" for c in found.best if c.status != WITHIN and c.why]
     absent = [f"{target}: {reason}" for target, reason in found.absent]
     if slow or absent:
-        yield "not within the limits", "; ".join([*slow, *absent])
+        yield "left out, and why", "; ".join([*slow, *absent])
     unpriced = [named(c) for c in usable(found) if c.usd_per_million is None]
     if unpriced:
         yield "price unknown", ", ".join(unpriced)
