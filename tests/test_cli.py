@@ -102,6 +102,13 @@ def test_compare_shows_a_chip_that_refuses_beside_those_that_do_not(
     assert cli.main(["compare", str(path), "--on", "trn1"]) == 2
 
 
+def test_a_script_can_tell_that_no_target_is_within_the_limits(capsys: Captured) -> None:
+    words = ["compare", "llama-3.1-8b", "--on", "inf2.48xlarge", "--no-simulate", "--ttft"]
+    assert cli.main([*words, "60s"]) == 0
+    assert cli.main([*words, "1ms"]) == 2
+    assert "inf2.48xlarge" in capsys.readouterr().out  # what it does reach is told all the same
+
+
 def test_profile_writes_a_page_and_a_trace(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     out, _ = run("profile", SMALL, "--out", folder)

@@ -127,7 +127,7 @@ def _compare(options: argparse.Namespace) -> int:
         report.write_choices_html(found, Path(options.html))
     print(json.dumps(report.choices_json(found, every=options.all), indent=2) if options.json
           else report.choices_text(found, every=options.all))  # fmt: skip
-    return EXIT_OK if any(choice.usable for choice in found.best) else EXIT_REFUSED
+    return EXIT_OK if any(choice.met for choice in found.best) else EXIT_REFUSED
 
 
 def _runs(options: argparse.Namespace, targets: list[str]) -> bool:

@@ -110,6 +110,11 @@ class Choice:
         return self.status in (OK, SLOW)
 
     @property
+    def met(self) -> bool:
+        """Whether it runs within the limits."""
+        return self.status == OK
+
+    @property
     def wait_ms(self) -> float:
         """What a user waits for: the next token, or the whole batch or step."""
         return self.tpot_ms or self.latency_ms
