@@ -1,7 +1,9 @@
 """A comparison: laws of layouts, money and limits on every kind of task."""
 
 import dataclasses
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -289,3 +291,13 @@ def test_what_a_layout_holds_is_computed_once(monkeypatch: pytest.MonkeyPatch) -
     found = [serving.evaluate(q) for q in asked[:5]]
     assert all(choice.memory_share > 0 for choice in found)
     assert not counted
+
+
+@pytest.mark.slow
+def test_a_thousand_configurations_take_less_than_a_minute() -> None:
+    """Of processor time, so that a busy machine does not fail it."""
+    formats: dict[str, Any] = {"weights": ["bf16", "fp8", "int8"], "kv": ["bf16", "fp8"]}
+    begun = time.process_time()
+    found = compare("llama-3.1-8b", **formats)
+    assert len(found.choices) > 1000
+    assert time.process_time() - begun < 60
