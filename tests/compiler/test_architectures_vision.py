@@ -1,4 +1,4 @@
-"""Vision, video, audio, multimodal and time-series models agree with PyTorch, or are refused."""
+"""Models of vision, sound, time series and a wider draw agree with PyTorch, or are refused."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from tenzing.compiler import compile  # noqa: E402
 from tenzing.compiler.execution import run_graph  # noqa: E402
 from tenzing.compiler.frontends.aten import RULES  # noqa: E402
 from tenzing.compiler.frontends.torch import import_module  # noqa: E402
@@ -21,17 +22,22 @@ from tenzing.compiler.passes import default_pipeline  # noqa: E402
 from tenzing.compiler.reference import prepare, run_prepared  # noqa: E402
 from tenzing.errors import TenzingError, UnsupportedOp  # noqa: E402
 
-from .zoo_vision import OTHERS_VISION, REFUSED  # noqa: E402
+from .zoo_vision import OTHERS_VISION  # noqa: E402
+from .zoo_vision import REFUSED as REFUSED_FIRST  # noqa: E402
+from .zoo_wider import REFUSED_TOO, TIED, WIDER  # noqa: E402
 
 pytestmark = pytest.mark.torch
 RELATIVE = 1e-4  # largest difference over largest value, in float32
 FAST = ("data2vec_vision", "patchtst", "vit_msn", "ast")
 ON_CHIP = (
-    "ast", "beit", "clipseg", "convnextv2", "data2vec_vision", "dinov2", "dinov3_vit", "flava",
-    "focalnet", "hubert", "ijepa", "imagegpt", "levit", "patchtsmixer", "patchtst", "poolformer",
-    "regnet", "siglip_vision", "speech_to_text", "swin", "textnet", "timesfm", "timesformer",
-    "videomae", "vit_msn", "vitpose_backbone", "vivit", "wav2vec2", "yolos",
+    "ast", "beit", "clipseg", "convnextv2", "data2vec_vision", "dinov2", "dinov3_vit", "dpr",
+    "flava", "focalnet", "hubert", "ijepa", "imagegpt", "levit", "musicgen_decoder",
+    "patchtsmixer", "patchtst", "poolformer", "qwen2_audio_encoder", "regnet", "siglip_vision",
+    "speech_to_text", "swin", "textnet", "timesfm", "timesformer", "videomae", "visual_bert",
+    "vit_msn", "vitpose_backbone", "vivit", "wav2vec2", "yolos",
 )  # fmt: skip
+MAKERS = {**OTHERS_VISION, **WIDER}
+REFUSED = {**REFUSED_FIRST, **REFUSED_TOO}
 LEDGER = Path(__file__).parents[2] / "conformance" / "architectures.toml"
 
 
@@ -46,7 +52,7 @@ def relative(got: Array, expected: Array) -> float:
 
 def check(name: str, on_chip: bool) -> None:
     """Every output of a model against PyTorch's, after all passes."""
-    model, inputs = OTHERS_VISION[name]()
+    model, inputs = MAKERS[name]()
     imported = import_module(model, inputs)
     interface = imported.interface
     expected = interface.results(interface.eager(inputs, {}))
@@ -65,7 +71,7 @@ def _marked(name: str) -> Any:
     return pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("name", [_marked(name) for name in OTHERS_VISION])
+@pytest.mark.parametrize("name", [_marked(name) for name in MAKERS])
 def test_architecture_agrees_op_by_op(name: str) -> None:
     check(name, on_chip=False)
 
@@ -74,6 +80,14 @@ def test_architecture_agrees_op_by_op(name: str) -> None:
 @pytest.mark.parametrize("name", ON_CHIP)
 def test_architecture_agrees_instruction_by_instruction(name: str) -> None:
     check(name, on_chip=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TIED)
+def test_what_differs_by_a_choice_between_equals_is_explained(name: str) -> None:
+    model, inputs = TIED[name]()
+    found = compile(model, inputs, numerics="graph").compare(*inputs)
+    assert found.agrees or found.explained
 
 
 @pytest.mark.slow
@@ -87,7 +101,7 @@ def test_what_cannot_be_compiled_is_listed_with_its_reason(name: str) -> None:
 
 def test_the_ledger_lists_refused_architectures_alone() -> None:
     assert sorted(tomllib.loads(LEDGER.read_text())) == sorted(REFUSED)
-    assert not set(REFUSED) & set(OTHERS_VISION)
+    assert not set(REFUSED) & set(MAKERS)
 
 
 def test_an_operation_without_a_rule_is_refused_with_the_module_that_uses_it(

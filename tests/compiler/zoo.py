@@ -259,8 +259,11 @@ SIZES = {
 SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "deepseek_v2": {"head_dim": 8, "num_key_value_heads": 4},
     "deepseek_v3": {"head_dim": 8, "num_key_value_heads": 4},
+    "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "squeezebert": {"embedding_size": 64},
+    "switch_transformers": {"num_sparse_encoder_layers": 1},
+    "youtu": {"head_dim": 8, "num_key_value_heads": 4},
 }
 
 
@@ -269,7 +272,7 @@ def _settable(known: type, renamed: Mapping[str, str], name: str) -> bool:
     return not isinstance(member, property) or member.fset is not None
 
 
-def _auto(kind: str, head: str) -> Callable[[], tuple[Any, tuple[Any, ...]]]:
+def auto(kind: str, head: str) -> Callable[[], tuple[Any, tuple[Any, ...]]]:
     """A tiny model of an architecture by its model type, with random weights."""
 
     def make() -> tuple[Any, tuple[Any, ...]]:
@@ -318,7 +321,7 @@ ENCODER_DECODERS = (
     "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "umt5",
 )  # fmt: skip
 OTHERS_TEXT: Mapping[str, Callable[[], tuple[Any, tuple[Any, ...]]]] = {
-    **{kind: _auto(kind, "CausalLM") for kind in DECODERS},
-    **{kind: _auto(kind, "MaskedLM") for kind in ENCODERS},
-    **{kind: _auto(kind, "Seq2SeqLM") for kind in ENCODER_DECODERS},
+    **{kind: auto(kind, "CausalLM") for kind in DECODERS},
+    **{kind: auto(kind, "MaskedLM") for kind in ENCODERS},
+    **{kind: auto(kind, "Seq2SeqLM") for kind in ENCODER_DECODERS},
 }

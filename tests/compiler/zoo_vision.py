@@ -72,7 +72,7 @@ def zeros(*shape: int) -> Any:
     return torch.zeros(*shape, dtype=torch.int64)
 
 
-def _make(
+def make(
     model: str, config: str, values: Mapping[str, Any], tensors: Tensors, **fixed: Any
 ) -> Maker:
     """A model called with these keyword tensors and fixed values."""
@@ -89,7 +89,7 @@ def _make(
 
 
 def _kind(kind: str, head: str, values: Mapping[str, Any], tensors: Tensors = PICTURE) -> Maker:
-    return _make(kind + head, f"{kind}Config", values, tensors)
+    return make(kind + head, f"{kind}Config", values, tensors)
 
 
 def _sound(length: int = 800) -> Tensors:
@@ -250,7 +250,7 @@ DENSE: Mapping[str, Maker] = {
     "yolos": _kind("Yolos", "ForObjectDetection", {
         **VISION, "image_size": [32, 32], "num_detection_tokens": 5,
     }),
-    "sam": _make("SamModel", "SamConfig", {
+    "sam": make("SamModel", "SamConfig", {
         "vision_config": {
             "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32,
             "patch_size": 8, "window_size": 2, "global_attn_indexes": [1], "output_channels": 16,
@@ -272,7 +272,7 @@ DENSE: Mapping[str, Maker] = {
 TOWERS: Mapping[str, Maker] = {
     "siglip": _kind("Siglip", "Model", {"text_config": TEXT_TOWER, "vision_config": VISION},
                     WORDS_AND_PICTURE),
-    "siglip_vision": _make("SiglipVisionModel", "SiglipVisionConfig", VISION, PICTURE),
+    "siglip_vision": make("SiglipVisionModel", "SiglipVisionConfig", VISION, PICTURE),
     "metaclip_2": _kind("MetaClip2", "Model", {
         "text_config": TEXT_TOWER, "vision_config": VISION, "projection_dim": 32,
     }, WORDS_AND_PICTURE),
@@ -302,10 +302,10 @@ TOWERS: Mapping[str, Maker] = {
     "flava": _kind("FlavaImage", "Model", VISION),
     "git": _kind("Git", "ForCausalLM", {**TEXT_TOWER, "vision_config": VISION},
                  WORDS_AND_PICTURE),
-    "llava": _make("LlavaForConditionalGeneration", "LlavaConfig", {
+    "llava": make("LlavaForConditionalGeneration", "LlavaConfig", {
         "text_config": LLAMA, "vision_config": {**VISION, "model_type": "clip_vision_model"},
         "image_token_index": 95, "image_seq_length": 16,
-    }, {"input_ids": lambda: _with_image(16), "pixel_values": pixels}, use_cache=False),
+    }, {"input_ids": lambda: with_image(16), "pixel_values": pixels}, use_cache=False),
 }  # fmt: skip
 
 VIDEOS: Mapping[str, Maker] = {
@@ -315,7 +315,7 @@ VIDEOS: Mapping[str, Maker] = {
                          {"pixel_values": lambda: numbers(2, 4, 3, 32, 32)}),
     "vivit": _kind("Vivit", "ForVideoClassification", {**VIDEO, "tubelet_size": [2, 8, 8]},
                    {"pixel_values": lambda: numbers(2, 4, 3, 32, 32)}),
-    "vjepa2": _make("VJEPA2Model", "VJEPA2Config", {
+    "vjepa2": make("VJEPA2Model", "VJEPA2Config", {
         **VISION, "crop_size": 32, "frames_per_clip": 4, "tubelet_size": 2, "mlp_ratio": 2,
         "pred_hidden_size": 32, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1,
     }, {"pixel_values_videos": lambda: numbers(1, 4, 3, 32, 32)}, skip_predictor=True),
@@ -364,7 +364,7 @@ SOUNDS: Mapping[str, Maker] = {
         "encoder_hidden_size": 8, "downsampling_ratios": [2, 4], "decoder_hidden_size": 32,
         "upsampling_ratios": [4, 2], "n_codebooks": 2, "codebook_size": 32, "codebook_dim": 4,
     }, {"input_values": lambda: numbers(1, 1, 320)}),
-    "clap_audio": _make("ClapAudioModel", "ClapAudioConfig", {
+    "clap_audio": make("ClapAudioModel", "ClapAudioConfig", {
         "spec_size": 32, "patch_size": 4, "patch_stride": [4, 4], "num_mel_bins": 16,
         "patch_embeds_hidden_size": 16, "depths": [1, 1], "num_attention_heads": [2, 4],
         "window_size": 4, "hidden_size": 32, "num_hidden_layers": 2,
@@ -377,12 +377,12 @@ SOUNDS: Mapping[str, Maker] = {
 }  # fmt: skip
 
 TIMES: Mapping[str, Maker] = {
-    "patchtst": _make("PatchTSTForPrediction", "PatchTSTConfig", {
+    "patchtst": make("PatchTSTForPrediction", "PatchTSTConfig", {
         "num_input_channels": 2, "context_length": 16, "patch_length": 4, "patch_stride": 4,
         "d_model": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "ffn_dim": 48,
         "prediction_length": 4, "loss": "mse",
     }, {"past_values": lambda: numbers(2, 16, 2)}),
-    "patchtsmixer": _make("PatchTSMixerForPrediction", "PatchTSMixerConfig", {
+    "patchtsmixer": make("PatchTSMixerForPrediction", "PatchTSMixerConfig", {
         "num_input_channels": 2, "context_length": 16, "patch_length": 4, "patch_stride": 4,
         "d_model": 8, "num_layers": 1, "prediction_length": 4,
     }, {"past_values": lambda: numbers(2, 16, 2)}),
@@ -399,7 +399,7 @@ TIMES: Mapping[str, Maker] = {
 }  # fmt: skip
 
 
-def _with_image(count: int) -> Any:
+def with_image(count: int) -> Any:
     """Tokens of two texts that each begin with an image of ``count`` places."""
     import torch
 
