@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, ClassVar, Final, TypeVar
 
 import ml_dtypes
@@ -129,7 +130,7 @@ class Value:
     dtype: np.dtype[Any]
     origin: str = field(default="", compare=False)
 
-    @property
+    @cached_property
     def type(self) -> TensorType:
         """Shape and dtype together."""
         return TensorType(self.shape, self.dtype)
@@ -441,6 +442,9 @@ def with_origins(graph: Graph) -> Graph:
 
 
 def _keep(builder: GraphBuilder, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...]:
+    if inputs == node.inputs:  # nothing that it depends on has changed
+        builder.adopt(node)
+        return node.outputs
     types = node.op.infer(*(value.type for value in inputs))
     outputs = tuple(
         replace(old, shape=t.shape, dtype=t.dtype)
