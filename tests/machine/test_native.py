@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,28 @@ def test_a_foreign_file_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path:
     native.library.cache_clear()
     try:
         assert native.library() is None
+    finally:
+        monkeypatch.undo()
+        native.library.cache_clear()
+
+
+def test_a_core_of_another_version_is_not_used_in_silence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    class Abi:
+        restype: Any = None
+
+        def __call__(self) -> int:
+            return native.ABI - 1
+
+    old = tmp_path / "_core.so"
+    old.touch()
+    monkeypatch.setattr(native, "FILE", old)
+    monkeypatch.setattr(native.ctypes, "CDLL", lambda _: SimpleNamespace(tz_abi=Abi()))
+    native.library.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match="older tenzing"):
+            assert native.library() is None
     finally:
         monkeypatch.undo()
         native.library.cache_clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -24,6 +25,10 @@ ABI: Final = 2  # TZ_ABI of native/tenzing_core.h
 SUFFIX: Final = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 FILE: Final = Path(__file__).with_name(f"_core{SUFFIX}")
 SWITCH: Final = "TENZING_NATIVE"
+STALE: Final = (
+    f"{FILE.name} was built from an older tenzing and is not used: large programs take several "
+    "times as long. Install again to build it (in a checkout: `pip install -e .`)"
+)
 FINDING_WIDTH: Final = 5
 
 _INT = ctypes.c_int64
@@ -82,6 +87,7 @@ def library() -> ctypes.CDLL | None:
         core = ctypes.CDLL(str(FILE))
         core.tz_abi.restype = _INT
         if core.tz_abi() != ABI:
+            warnings.warn(STALE, RuntimeWarning, stacklevel=2)
             return None
     except (OSError, AttributeError):
         return None
