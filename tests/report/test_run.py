@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -47,7 +48,18 @@ def test_a_program_without_matrix_products_has_no_roofline(make_analysis: Any) -
     assert "no matrix product" in run_summary(analysis)
     text = page("t", run_sections(analysis))
     assert "Roofline" not in text
-    assert "Roofline" in page("t", run_sections(make_analysis()))
+    assert "of the bf16 peak" not in text
+    text = page("t", run_sections(make_analysis()))
+    assert "Roofline" in text
+    assert "of the bf16 peak" in text
+
+
+def test_an_engine_without_work_is_idle(make_analysis: Any) -> None:
+    text, html = run_summary(make_analysis()), page("t", run_sections(make_analysis()))
+    assert re.search(r"^Vector +idle +0\.0%$", text, re.MULTILINE)
+    assert "0.0% · idle" in html
+    assert " 0 ps" not in text
+    assert "· 0 ps" not in html
 
 
 def test_an_overfull_memory_is_shouted(make_analysis: Any) -> None:

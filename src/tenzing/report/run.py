@@ -154,10 +154,14 @@ def _fit_words(peak: int, capacity: int) -> str:
 def engine_table(analysis: Analysis) -> Table:
     """Busy time and share by engine."""
     rows = [
-        (name, format_time(busy), f"{analysis.utilisation.get(name, 0.0):.1%}")
+        (name, _busy_words(busy), f"{analysis.utilisation.get(name, 0.0):.1%}")
         for name, busy in analysis.busy_ps.items()
     ]
-    return Table.of(["engine", "busy", "share"], rows)
+    return Table.of(["engine", "busy", "share"], rows, align="lrr")
+
+
+def _busy_words(busy_ps: int) -> str:
+    return format_time(busy_ps) if busy_ps else "idle"
 
 
 def lines_table(analysis: Analysis, count: int = SHOWN_LINES) -> Table:
@@ -330,10 +334,11 @@ def assumed_sections(chip: Chip) -> list[Section]:
 
 def _cards(analysis: Analysis) -> list[tuple[str, str]]:
     busiest = max(analysis.utilisation.items(), key=lambda item: item[1], default=("none", 0.0))
+    mfu = [("MFU, of the bf16 peak", f"{analysis.mfu:.1%}")] if analysis.flops else []
     return [
         ("on the device, launch included", format_time(analysis.latency_ps)),
         ("program", format_time(analysis.total_ps)),
-        ("MFU, of the bf16 peak", f"{analysis.mfu:.1%}"),
+        *mfu,  # a kernel without a matrix product has no share of that peak
         ("MBU, of one core's HBM rate", f"{analysis.mbu:.1%}"),
         (f"busiest engine: {busiest[0]}", f"{busiest[1]:.1%}"),
         ("instructions", f"{analysis.instructions:,}"),
@@ -343,7 +348,7 @@ def _cards(analysis: Analysis) -> list[tuple[str, str]]:
 def _engine_bars(analysis: Analysis) -> Bars:
     chip = analysis.chip
     bars = [
-        (name, share, f"{share:.1%} · {format_time(analysis.busy_ps.get(name, 0))}")
+        (name, share, f"{share:.1%} · {_busy_words(analysis.busy_ps.get(name, 0))}")
         for name, share in analysis.utilisation.items()
     ]
     memory: Mapping[str, int] = {"sbuf": analysis.sbuf_peak_bytes, "psum": analysis.psum_peak_bytes}
