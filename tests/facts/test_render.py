@@ -106,10 +106,11 @@ def test_a_rival_shows_its_instances() -> None:
     assert "instances: none known" in facts.render(facts.rival("maia-200"))
 
 
-@pytest.mark.parametrize("name", ["llama-3.1-8b", "bert-base-uncased"])
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "bert-base-uncased", "all-MiniLM-L6-v2"])
 def test_a_model_shows_where_it_was_read(name: str) -> None:
-    plain = json.loads(json.dumps(facts.model_json(name)))
-    assert plain["read_from"] in facts.render_model(name)
+    plain, text = json.loads(json.dumps(facts.model_json(name))), facts.render_model(name)
+    assert plain["read_from"] in text
+    assert f"\nwhere: {plain['where']}\nsource: {plain['source']}" in text
     assert plain["hidden_size"] > 0
 
 

@@ -87,7 +87,7 @@ def render_model(name: str) -> str:
     lines = [f"{content['name']}: {content['where']}", ""]
     rows = [(key, str(value)) for key, value in content.items() if key not in about]
     lines += _table([("key", "value"), *rows])
-    lines += ["", f"kind: {content['kind']}"]
+    lines += ["", f"kind: {content['kind']}", f"where: {content['where']}"]
     if "source" in content:
         lines.append(f"source: {content['source']}, {content['read_from']}")
     return "\n".join(lines)
