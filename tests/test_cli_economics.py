@@ -51,9 +51,31 @@ def test_the_same_in_words(capsys: pytest.CaptureFixture[str]) -> None:
 def test_unknown_is_said_and_is_not_zero(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["economics", "trn2.48xlarge"]) == 0
     told = capsys.readouterr().out
-    assert "no price of such a server is known" in told
-    assert "saved a year by owning: unknown" in told
+    assert "whether owning is cheaper is unknown, for lack of: a price of such a server" in told
+    assert "from unknown" not in told
     assert "$0.00" not in told
+    assert cli.main(["economics", "trn2.48xlarge", "--own", "usd=300000"]) == 0
+    told = capsys.readouterr().out
+    assert "owning is cheaper from" in told
+    assert "for lack of" not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "lacking", "options"),
+    [
+        (["mine", "--usd-per-hour", "20"], "a price of such a server, its power",
+         "--own usd=DOLLARS, --own peak_w=WATTS"),
+        (["trn3-gen1-ultraserver", "--own", "usd=1e6"], "a price to rent it at",
+         "--usd-per-hour DOLLARS"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_named_with_its_option(
+    words: list[str], lacking: str, options: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["economics", *words]) == 0
+    told = capsys.readouterr().out
+    assert f"is unknown, for lack of: {lacking}\n  next: give {options}\n" in told
+    assert "from unknown" not in told
 
 
 @pytest.mark.parametrize(

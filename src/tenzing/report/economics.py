@@ -51,13 +51,28 @@ def _both_text(both: OwnOrRent, instance: str) -> str:
     lines = [
         table((instance, "own", "rent"), rows), "",
         f"rent: {priced}",
+        *_verdict(both),
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _verdict(both: OwnOrRent) -> list[str]:
+    """When owning is cheaper and what it saves, or what is missing to say so."""
+    inputs = (
+        (both.own.price, "a price of such a server", "--own usd=DOLLARS"),
+        (both.own.peak, "its power", "--own peak_w=WATTS"),
+        (both.rent.rate, "a price to rent it at", "--usd-per-hour DOLLARS"),
+    )
+    missing = [(what, option) for value, what, option in inputs if value is None]
+    if missing:
+        what, options = (", ".join(words) for words in zip(*missing, strict=True))
+        return [f"whether owning is cheaper is unknown, for lack of: {what}",
+                f"  next: give {options}"]  # fmt: skip
+    return [
         f"owning is cheaper from {_share(both.break_even_utilisation)} of the hours with work",
         f"saved a year by owning: {_money(both.saved_a_year)}; "
         f"investment back after {_years(both.payback_years)}",
-    ]  # fmt: skip
-    if own.price is None:
-        lines.append("no price of such a server is known: give one with --own usd=...")
-    return "\n".join(lines)
+    ]
 
 
 def _work_text(found: Economics) -> str:
