@@ -109,7 +109,8 @@ def test_steps_follow_torch(name: str) -> None:
     module = Mlp().train()
     twin = copy.deepcopy(module)
     optimizer = OPTIMIZERS[name](twin.parameters())
-    step = compiler.compile_training(module, batch(0), optimizer=optimizer)
+    own = OPTIMIZERS[name](module.parameters())
+    step = compiler.compile_training(module, batch(0), optimizer=own)
     for number in range(4):
         x, y = batch(number)
         got = step(x, y)
@@ -154,6 +155,14 @@ def test_an_optimizer_over_a_part_of_the_module_is_refused() -> None:
     assert set(step.gradients(*batch(0))) == {"layers.0.weight"}
     whole = torch.optim.AdamW(module.parameters())
     assert compiler.compile_training(module, batch(0), optimizer=whole).steps_done == 0
+
+
+def test_an_optimizer_over_another_module_is_refused() -> None:
+    module, other = Mlp().eval(), Mlp().eval()
+    foreign = torch.optim.AdamW(other.parameters())
+    with pytest.raises(UsageError, match=r"built over another module.*none of this module's"):
+        compiler.compile_training(module, batch(0), optimizer=foreign)
+    assert compiler.compile_training(other, batch(0), optimizer=foreign).steps_done == 0
 
 
 def test_parameters_that_the_loss_does_not_reach_stay() -> None:

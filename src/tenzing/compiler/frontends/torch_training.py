@@ -112,6 +112,7 @@ def resumed(optimizer: Any, module: Any) -> tuple[int, list[Array] | None]:
     if groups is None:
         return 0, None
     held, every = groups[0]["params"], list(module.parameters())
+    _check_shared(held, every)
     trained = [p for p in every if p.requires_grad]
     if [p.shape for p in held] == [p.shape for p in every]:  # frozen ones never get a gradient
         held = [p for p, own in zip(held, every, strict=True) if own.requires_grad]
@@ -130,6 +131,18 @@ def resumed(optimizer: Any, module: Any) -> tuple[int, list[Array] | None]:
     found = [state.get(slot, torch.zeros_like(p)) for p, state in zip(held, states, strict=True)
              for slot in slots if slot in states[0]]  # fmt: skip
     return max(int(state.get("step", 0)) for state in states), [to_numpy(t).copy() for t in found]
+
+
+def _check_shared(held: Sequence[Any], every: Sequence[Any]) -> None:
+    """Equal shapes are not enough: the slots of another module's optimizer say nothing here."""
+    if {id(p) for p in held}.isdisjoint(id(p) for p in every):
+        raise UsageError(
+            "the optimizer was built over another module",
+            got=f"{len(held)} parameters, none of this module's",
+            allowed=f"the {len(every)} parameters of the module that is compiled",
+            next_step="build it over module.parameters(), and give another's state to its "
+            "load_state_dict()",
+        )  # fmt: skip
 
 
 @dataclass
