@@ -16,7 +16,7 @@ from tenzing.errors import TenzingError, UsageError
 from tenzing.fleet import read_measurements
 
 torch = pytest.importorskip("torch", reason="needs the hf extra")
-pytest.importorskip("transformers", reason="needs the hf extra")
+transformers = pytest.importorskip("transformers", reason="needs the hf extra")
 pytestmark = pytest.mark.torch
 
 LLAMA = {
@@ -75,6 +75,41 @@ def test_the_usual_tasks(tmp_path: Path) -> None:
     encoder = commands.measure(config(tmp_path, BERT), lengths=(4,), **QUICK)
     assert [m.task for m in decoder] == ["prefill", "decode"]
     assert [m.task for m in encoder] == ["encoder"]
+
+
+def test_transformers_is_silent_while_measuring_and_not_after(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    rope = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 32.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}  # fmt: skip
+    path = config(tmp_path, LLAMA, rope_scaling=rope)
+    commands.measure(path, tasks=["prefill"], lengths=(4,), **QUICK)
+    assert not caplog.records
+    assert logging.get_verbosity() == level
+    with pytest.raises(UsageError):
+        commands.measure(path, tasks=["dance"], **QUICK)
+    assert logging.get_verbosity() == level
+    transformers.AutoConfig.for_model(**json.loads(Path(path).read_text()))
+    assert "rope_parameters" in caplog.text
+
+
+def test_progress_tells_of_slow_runs_and_spares_quick_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    for every in (0.0, 1e9):
+        monkeypatch.setattr("tenzing.compiler.frontends.torch_measure.TOLD_EVERY_S", every)
+        told.append("|")
+        commands.measure(config(tmp_path, LLAMA), tasks=["decode"], lengths=(4,),
+                         progress=told.append, **QUICK)  # fmt: skip
+    slow, quick = "\n".join(told).split("|")[1:]
+    assert "parameters in fp32 on cpu; warm-ups 1, timed runs 3" in slow
+    assert "filling the cache with 4 positions" in slow
+    assert "run 3 of 3: " in slow
+    assert "run 3 of 3: " not in quick
 
 
 def test_more_work_takes_longer(tmp_path: Path) -> None:

@@ -52,8 +52,11 @@ def measure(
     own = is_python(path)
     day = (date or datetime.date.today()).isoformat()
     found: list[Measurement] = []
-    progress(f"loading {path}")
+    progress(f"loading {path}" if own else f"making {path} with random weights")
     with Bench(model if own else read_config(model), inputs, setting) as bench:
+        progress(f"{bench.parameters:,} parameters in {bench.setting.dtype} on "
+                 f"{bench.setting.device}; warm-ups {bench.setting.warmups}, "
+                 f"timed runs {bench.setting.repeats}")  # fmt: skip
         for task in tasks or _usual_tasks(bench, own):
             for sizes in _sizes(own, batches, lengths):
                 progress(f"{task} " + " ".join(f"{k} {v}" for k, v in sizes.items()))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ctypes
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from inspect import signature
@@ -31,6 +32,7 @@ LEARNING_RATE: Final = 1e-5
 REASON: Final = 200  # characters of PyTorch's own words
 NVML: Final = "libnvidia-ml.so.1"
 JOULE_MJ: Final = 1000.0
+TOLD_EVERY_S: Final = 2.0  # how often slow runs are told of; quick ones are not
 
 
 class Step(NamedTuple):
@@ -83,8 +85,9 @@ class Bench:
         if self.setting.threads:
             self.torch.set_num_threads(self.setting.threads)
         self.setting = replace(self.setting, threads=self.torch.get_num_threads())
-        with _told(self.torch, "the model"):
-            if isinstance(source, Mapping):
+        self._configures = isinstance(source, Mapping)
+        with self._told("the model"):
+            if self._configures:
                 self.module, self.inputs = self._configured(source), None
             else:
                 self.module = source.to(self.device, self.dtype)
@@ -103,6 +106,11 @@ class Bench:
     def decodes(self) -> bool:
         """Whether the model generates token after token."""
         return type(self.module).__name__.endswith(CAUSAL)
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the model, one by one."""
+        return sum(p.numel() for p in self.module.parameters())
 
     @property
     def own_batch(self) -> int:
@@ -126,8 +134,16 @@ class Bench:
 
         Raises CapacityError where it does not fit, UsageError where PyTorch cannot run it.
         """
-        with _told(self.torch, f"{task} at " + ", ".join(f"{k} {v}" for k, v in sizes.items())):
+        with self._told(f"{task} at " + ", ".join(f"{k} {v}" for k, v in sizes.items())):
+            if task == "decode":
+                progress(f"filling the cache with {sizes['length']} positions")
             return self._timed(self._step(task, sizes), progress)
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Errors as messages; transformers is silent about a module that we had it make."""
+        with _told(self.torch, what), _silent() if self._configures else nullcontext():
+            yield
 
     def _step(self, task: str, sizes: Mapping[str, int]) -> Step:
         if task not in TASKS:
@@ -200,18 +216,20 @@ class Bench:
                 cuda.synchronize(self.device)
                 cuda.reset_peak_memory_stats(self.device)
             before, times = _energy_j(self.torch, self.device), []
-            for _ in range(self.setting.repeats):
+            tell = _now_and_then(progress)
+            for number in range(self.setting.repeats):
                 start = time.perf_counter()
                 step.run()
                 if cuda:
                     cuda.synchronize(self.device)
                 times.append(time.perf_counter() - start)
+                tell(f"run {number + 1} of {self.setting.repeats}: {times[-1]:.3g} s")
             after = _energy_j(self.torch, self.device)
         if step.learns:
             self.module.eval()
         peak = cuda.max_memory_allocated(self.device) if cuda else None
         used = None if before is None or after is None else after - before
-        return Runs(tuple(times), sum(p.numel() for p in self.module.parameters()), peak, used)
+        return Runs(tuple(times), self.parameters, peak, used)
 
     def machine(self) -> dict[str, str]:
         """What ran it: processor, memory, device, driver and versions, in words."""
@@ -251,6 +269,37 @@ def _settled(torch: Any, setting: Setting) -> Setting:
         if getattr(setting, name) < least:
             raise UsageError(name, got=getattr(setting, name), allowed=f"{least} or more")
     return replace(setting, device=device, dtype=dtype)
+
+
+def _now_and_then(progress: Progress) -> Progress:
+    """The same for what may happen often: a line at most every ``TOLD_EVERY_S``."""
+    last = time.monotonic()
+
+    def tell(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= TOLD_EVERY_S:
+            progress(text)
+            last = time.monotonic()
+
+    return tell
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what transformers says of its own defaults from the user, who did not choose them."""
+    try:
+        from transformers.utils import logging
+    except ImportError:  # whoever needs it says so
+        yield
+        return
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="transformers")
+            yield
+    finally:
+        logging.set_verbosity(before)
 
 
 @contextmanager
