@@ -41,11 +41,13 @@ class Observation:
 
 
 def fit_quantity(
-    data: Sequence[Observation], looseness: float = 1.0, cluster_sd: float = CLUSTER_SD
-) -> Quantity:
+    data: Sequence[Observation], looseness: float = 1.0, cluster_sd: float = CLUSTER_SD,
+    degrees: float = DEGREES,
+) -> Quantity:  # fmt: skip
     """Fitted constants of one quantity.
 
-    ``looseness`` scales the priors of conditions, ``cluster_sd`` is how far (ln) clusters differ.
+    ``looseness`` scales the priors of conditions, ``cluster_sd`` is how far (ln) clusters differ,
+    ``degrees`` how soon an outlier weighs less (of freedom of Student's t; fewer, sooner).
     """
     parts = sorted({k for d in data for k in d.estimate.parts})
     features = sorted({k for d in data for k in d.estimate.features})
@@ -65,7 +67,7 @@ def fit_quantity(
         fixed[row, len(features) + 1 + clusters.index(d.cluster)] = 1.0
     target = np.log([d.seconds for d in data])
     weights = np.array([d.weight for d in data])
-    theta = _solve(work, fixed, target, weights, sd, len(clusters))
+    theta = _solve(work, fixed, target, weights, sd, len(clusters), degrees)
     shared = theta[len(parts) : size]
     rest = target - np.log((work * np.exp(theta[: len(parts)])).sum(axis=1))
     rest -= fixed[:, : len(shared)] @ shared
@@ -80,7 +82,7 @@ def fit_quantity(
 
 def _solve(
     work: np.ndarray, fixed: np.ndarray, target: np.ndarray, weights: np.ndarray, sd: np.ndarray,
-    clusters: int,
+    clusters: int, degrees: float,
 ) -> np.ndarray:  # fmt: skip
     count = work.shape[1]
     theta = np.zeros(len(sd))
@@ -89,9 +91,9 @@ def _solve(
         cost = work * np.exp(np.clip(theta[:count], -8, 8))
         total = np.maximum(cost.sum(axis=1), 1e-15)
         residual = target - np.log(total) - fixed @ theta[count:]
-        robust = weights * (DEGREES + 1) / (DEGREES + (residual / spread) ** 2)
+        robust = weights * (degrees + 1) / (degrees + (residual / spread) ** 2)
         jacobian = np.hstack([cost / total[:, None], fixed])
-        held = _precision(theta, sd, clusters)
+        held = _precision(theta, sd, clusters, degrees)
         normal = jacobian.T @ (jacobian * robust[:, None]) / spread**2 + np.diag(held)
         gradient = jacobian.T @ (robust * residual) / spread**2 - theta * held
         move = np.linalg.solve(normal, gradient)
@@ -103,10 +105,10 @@ def _solve(
     return theta
 
 
-def _precision(theta: np.ndarray, sd: np.ndarray, clusters: int) -> np.ndarray:
+def _precision(theta: np.ndarray, sd: np.ndarray, clusters: int, degrees: float) -> np.ndarray:
     """Of the priors: an odd cluster keeps its own offset and does not move the rest."""
     held = 1 / sd**2
-    held[-clusters:] *= (DEGREES + 1) / (DEGREES + (theta[-clusters:] / sd[-clusters:]) ** 2)
+    held[-clusters:] *= (degrees + 1) / (degrees + (theta[-clusters:] / sd[-clusters:]) ** 2)
     return held
 
 
