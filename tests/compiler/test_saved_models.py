@@ -128,8 +128,8 @@ def test_compile_inspect_and_run(tmp_path: Path, capsys: Any) -> None:
         (["inspect", "FILE"], "is no saved program"),
         (["inspect", "none.tz"], "cannot read none.tz"),
         (["compile", "MODEL", "-o", "FOLDER"], "is a folder"),
-        (["compile", "none.onnx", "-o", "PATH"], "none.onnx is not a file"),
-        (["compile", "MODEL", "-o", "FOLDER/none/net.tz"], "is not a folder"),
+        (["compile", "none.onnx", "-o", "PATH"], "no file or folder none.onnx"),
+        (["compile", "MODEL", "-o", "FOLDER/none/net.tz"], "is no folder that exists"),
     ],
 )
 def test_refusals(tmp_path: Path, capsys: Any, words: list[str], says: str) -> None:
