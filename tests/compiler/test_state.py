@@ -100,3 +100,25 @@ def test_static_cache_decoding_equals_pytorch_token_by_token() -> None:
         torch.testing.assert_close(logits[:, -1], wanted, rtol=1e-4, atol=1e-4)
         tokens.append(int(logits[0, -1].argmax()))
     assert len(set(tokens)) > 1
+
+
+class Halving(torch.nn.Module):
+    """Writes its own parameter in a call, as some recurrent models rescale theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.full((4,), 8.0), requires_grad=False)
+
+    def forward(self, x: Any) -> Any:
+        self.weight.mul_(0.5)
+        return x + self.weight
+
+
+def test_a_parameter_that_a_call_writes_is_not_an_answer() -> None:
+    module = Halving().eval()
+    expected = copy.deepcopy(module)
+    x = torch.ones(4)
+    compiled = compiler.compile(module, (x,), numerics="graph")
+    for _ in range(2):
+        torch.testing.assert_close(compiled(x), expected(x))
+        torch.testing.assert_close(module.weight, expected.weight)

@@ -344,7 +344,7 @@ class _ProgramReader(GraphReader):
         written: list[tuple[Value, str]] = []
         for result, spec in pairs:
             value = self.known.get(result) if isinstance(result, self.torch.fx.Node) else result
-            mutated = spec.kind.name in ("BUFFER_MUTATION", "USER_INPUT_MUTATION")
+            mutated = spec.kind.name.endswith("_MUTATION")  # of a buffer, a parameter, an input
             if mutated and isinstance(value, Value):
                 written.append((value, spec.target))
             elif isinstance(value, Value):

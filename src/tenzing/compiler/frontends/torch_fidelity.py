@@ -74,12 +74,13 @@ def departure(
 def _own(torch: Any, module: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
     """Leaves of what the module returns; its state and the inputs are as they were afterwards."""
     copied = torch.utils._pytree.tree_map(_copy, (tuple(arguments), dict(keywords)))
-    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    kept = (*module.parameters(), *module.buffers())  # some models write their parameters too
+    before = [(tensor, tensor.detach().clone()) for tensor in kept]
     try:
         returned = module(*copied[0], **copied[1])
     finally:
-        for buffer, content in before:
-            buffer.copy_(content)
+        for tensor, content in before:
+            tensor.copy_(content)
     return torch.utils._pytree.tree_leaves(returned)
 
 
