@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from tenzing import facts
 from tenzing.compiler.models import build, decoder_times, read_config, training_times
@@ -17,12 +17,12 @@ from tenzing.compiler.timing import time_graph
 from tenzing.errors import TenzingError, UsageError
 from tenzing.fabric import Collective, collective_ps
 from tenzing.facts import Chip
+from tenzing.fleet.estimators.device import BF16_BYTES
 from tenzing.fleet.workload import shape_of
 from tenzing.units import PS_PER_S
 
 Progress = Callable[[str], None]
 Simulated = tuple[float | None, str]
-BF16_BYTES: Final = 2
 
 
 @dataclass(frozen=True)

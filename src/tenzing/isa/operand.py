@@ -6,6 +6,7 @@ offset therefore names partition ``offset // pitch`` and byte ``offset % pitch``
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
@@ -219,6 +220,19 @@ class View:
     def ndim(self) -> int:
         """Number of dims."""
         return len(self.layout.shape)
+
+
+def joined_dims(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    """The fewest (size, stride) pairs that read the same elements in the same order."""
+    dims: list[tuple[int, int]] = []
+    for size, stride in zip(shape, strides, strict=True):
+        if size == 1:
+            continue
+        if dims and dims[-1][1] == size * stride:
+            dims[-1] = (dims[-1][0] * size, stride)
+        else:
+            dims.append((size, stride))
+    return dims
 
 
 def resolve_loc(key: tuple[Any, int] | None) -> Loc | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from tenzing.isa.operand import joined_dims
 from tenzing.kernels.tiles import move, spans
 from tenzing.nki import isa as nisa
 from tenzing.nki import language as nl
@@ -45,21 +46,8 @@ def copied(x: NkiTensor) -> NkiTensor:
     return out
 
 
-def joined(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
-    """Sizes and strides, neighbouring dims joined where one step leads from one to the next."""
-    dims: list[tuple[int, int]] = []
-    for size, stride in zip(shape, strides, strict=True):
-        if size == 1:
-            continue
-        if dims and dims[-1][1] == size * stride:
-            dims[-1] = (dims[-1][0] * size, stride)
-        else:
-            dims.append((size, stride))
-    return dims
-
-
 def _dims(x: NkiTensor) -> list[Dim]:
-    steps = joined(x.shape, x.strides)
+    steps = joined_dims(x.shape, x.strides)
     sizes = [size for size, _ in steps]
     return [Dim(size, step, math.prod(sizes[k + 1 :])) for k, (size, step) in enumerate(steps)]
 
@@ -130,4 +118,4 @@ def _loops(dims: list[Dim]) -> Iterator[tuple[int, int]]:
         )
 
 
-__all__ = ["copied", "joined"]
+__all__ = ["copied"]

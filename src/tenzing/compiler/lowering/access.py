@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenzing.compiler.ops.fused import Access
-from tenzing.kernels.copies import joined
+from tenzing.isa.operand import joined_dims
 from tenzing.kernels.tiles import move
 from tenzing.nki import NkiTensor
 from tenzing.nki import language as nl
@@ -56,7 +56,7 @@ def load_access(
 
 def _row_runs(access: Access, start: int, count: int) -> Iterator[tuple[int, int, int, int]]:
     """First row, rows, element offset and step of each run of evenly spaced rows."""
-    dims = joined(access.shape[:-1], access.strides[:-1])
+    dims = joined_dims(access.shape[:-1], access.strides[:-1])
     inner, stride = dims[-1] if dims else (1, 0)
     row = start
     while row < start + count:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tenzing.compiler.graph import Node, Shape, Value
 from tenzing.compiler.ops import Access, BroadcastInDim, Reshape, Slice, Transpose
+from tenzing.isa.operand import joined_dims
 
 MOVEMENT = (Reshape, BroadcastInDim, Slice, Transpose)
 Dim = tuple[int, int]  # size and stride, in elements
@@ -39,15 +40,7 @@ class View:
     @property
     def merged(self) -> list[Dim]:
         """The fewest (size, stride) pairs that read the same elements in the same order."""
-        dims: list[Dim] = []
-        for size, stride in zip(self.shape, self.strides, strict=True):
-            if size == 1:
-                continue
-            if dims and dims[-1][1] == stride * size:
-                dims[-1] = (dims[-1][0] * size, stride)
-            else:
-                dims.append((size, stride))
-        return dims
+        return joined_dims(self.shape, self.strides)
 
     @property
     def is_dense(self) -> bool:

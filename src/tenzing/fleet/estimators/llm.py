@@ -26,6 +26,19 @@ def _products_dtype(s: Serving) -> str:
     return "fp8" if narrow else "bf16"
 
 
+def _summed_s(s: Serving, tokens: float) -> float:
+    """Sums of every layer's products of ``tokens`` over the ranks, over the links."""
+    shape, ranks = s.shape, s.cores.ranks
+    sent = COLLECTIVES_PER_LAYER * shape.layers * tokens * shape.hidden * BF16_BYTES
+    return 2 * s.cores.link_s(sent * (ranks - 1) / ranks)
+
+
+def _hops_s(s: Serving) -> float:
+    """What the same sums take however little they send."""
+    steps = math.log2(s.cores.ranks)
+    return COLLECTIVES_PER_LAYER * s.shape.layers * software("serving.hop_s") * steps
+
+
 def decode(s: Serving, metric: str = "step") -> Estimate:
     """One decode step of the compiled batch."""
     shape, cores = s.shape, s.cores
@@ -45,17 +58,12 @@ def decode(s: Serving, metric: str = "step") -> Estimate:
         f"step{s.side}": software("serving.step_s"),
     }
     if cores.ranks > 1:
-        hops = (
-            COLLECTIVES_PER_LAYER
-            * shape.layers
-            * software("serving.hop_s")
-            * math.log2(cores.ranks)
-        )
-        parts[f"collectives{s.side}"] = hops
+        parts[f"collectives{s.side}"] = _hops_s(s)
     if "eager" in s.row.text("framework").lower():
         parts["eager"] = shape.layers * software("serving.eager_layer_s")
     features = {**s.common, **({} if s.side else slope("ln_batch", s.slots))}
-    parts = {name: part * s.early for name, part in parts.items()}
+    early = s.early
+    parts = {name: part * early for name, part in parts.items()}
     return Estimate(metric, "decode_step", parts, features, phase="decode", width=s.framework,
                     assumed=shape.assumed)  # fmt: skip
 
@@ -76,8 +84,7 @@ def _rival_prefill(s: Serving, requests: float, metric: str) -> Estimate:
     if "eager" in s.row.text("framework").lower():
         parts["eager"] = shape.layers * software("serving.eager_layer_s")
     if cores.ranks > 1:
-        sent = COLLECTIVES_PER_LAYER * shape.layers * work * shape.hidden * BF16_BYTES
-        parts["collective_bytes"] = 2 * cores.link_s(sent * (cores.ranks - 1) / cores.ranks)
+        parts["collective_bytes"] = _summed_s(s, work)
     return Estimate(metric, "saturated", parts, s.common, phase="prefill", width=s.framework,
                     assumed=s.prompt_assumed)  # fmt: skip
 
@@ -93,27 +100,20 @@ def prefill(s: Serving, requests: float, metric: str = "prefill") -> Estimate:
         "compute": cores.compute_s(MULTIPLY_ADD * shape.active * work, compute),
         "attention": cores.compute_s(requests * shape.attention_flops(tokens, shape.seen(tokens))),
         "weights": cores.memory_s(shape.touched(work) * BYTES[s.weights]),
-        f"layers{s.side}": shape.layers * software("serving.layer_s"),
-        f"step{s.side}": software("serving.step_s"),
+        "layers": shape.layers * software("serving.layer_s"),
+        "step": software("serving.step_s"),
     }
-    if shape.state_space and cores.accelerator.family == "neuron":
+    if shape.state_space:
         parts["scan"] = (
             shape.layers * work * software("serving.scan_s")
         )  # recurrences run token by token
-    if shape.experts and cores.accelerator.family == "neuron":
+    if shape.experts:
         # every expert computes every token: what the published mixture prefills look like
         spare = MULTIPLY_ADD * (shape.params - shape.active) * work
         parts["experts"] = software("serving.experts_share") * cores.compute_s(spare, compute)
     if cores.ranks > 1:
-        sent = COLLECTIVES_PER_LAYER * shape.layers * work * shape.hidden * BF16_BYTES
-        parts["collective_bytes"] = 2 * cores.link_s(sent * (cores.ranks - 1) / cores.ranks)
-        hops = (
-            COLLECTIVES_PER_LAYER
-            * shape.layers
-            * software("serving.hop_s")
-            * math.log2(cores.ranks)
-        )
-        parts[f"collectives{s.side}"] = hops
+        parts["collective_bytes"] = _summed_s(s, work)
+        parts["collectives"] = _hops_s(s)
     return Estimate(metric, "prefill", parts, s.common, phase="prefill", width=s.framework,
                     assumed=s.prompt_assumed)  # fmt: skip
 
@@ -171,8 +171,7 @@ def _saturated(s: Serving, solve: Solve) -> list[Estimate]:
         "layers": shape.layers * software("serving.layer_s") / batch,
     }
     if cores.ranks > 1:
-        sent = COLLECTIVES_PER_LAYER * shape.layers * (1 + share) * shape.hidden * BF16_BYTES
-        parts["collective_bytes"] = 2 * cores.link_s(sent * (cores.ranks - 1) / cores.ranks)
+        parts["collective_bytes"] = _summed_s(s, 1 + share)
     features = {**s.common, **conditions(flag="expert_parallel" if s.row.number("ep") > 1 else "")}
     scope = s.row.text("tok_s_scope").lower()
     per_gpu = cores.chips if "per gpu" in scope or "per chip" in scope else 1.0
